@@ -1,0 +1,74 @@
+"""The bundle: a directory that holds one model, what it came from and what is claimed of it.
+
+`manifest.json` (this model) names every other file with its digest, so the digest of the manifest is the
+digest of the bundle. Nothing in it is a pickle.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from coppice_api.base import Sha256, StatusModel
+from coppice_api.run import RunReport
+
+BUNDLE_SCHEMA = "coppice.dev/bundle/v1"
+MANIFEST_NAME = "manifest.json"
+WEIGHTS_NAME = "model.safetensors"
+EXPORTED_NAME = "model.pt2"
+ONNX_NAME = "model.onnx"
+REPORT_NAME = "report.html"
+
+
+class BundleFile(StatusModel):
+    """One file of a bundle."""
+
+    sha256: Sha256
+    size_bytes: Annotated[int, Field(ge=0)]
+
+
+class ArchitectureSource(StatusModel):
+    """How the dense module is built before its plan is applied: code that is installed, never code that is shipped."""
+
+    source: str
+    """For example coppice://vgg, torchvision://resnet18, transformers://, python://package.module:factory."""
+    arguments: dict[str, Any] = {}
+    """Keyword arguments of the factory, JSON values only."""
+
+
+class InputSpec(StatusModel):
+    """One input tensor, without the batch dimension."""
+
+    name: str = "input"
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+class PruningStep(StatusModel):
+    """Channels kept in one group of coupled layers, as indices into the group's width in the parent."""
+
+    group: str
+    """Name of the module that leads the group."""
+    kept: tuple[int, ...]
+    width: int
+    """Width before the step."""
+
+
+class BundleManifest(StatusModel):
+    """manifest.json."""
+
+    schema_version: str = BUNDLE_SCHEMA
+    task: str = "image-classification"
+    architecture: ArchitectureSource
+    pruning_plan: tuple[PruningStep, ...] = ()
+    """Against the dense architecture; empty for a dense model."""
+    inputs: tuple[InputSpec, ...]
+    classes: tuple[str, ...] = ()
+    files: dict[str, BundleFile]
+    parent_sha256: Sha256 | None = None
+    """Digest of the model this one was pruned from."""
+    report: RunReport | None = None
+    """Figures, intervals and provenance, of the run that made it."""
+    created_by: str = ""
+    """Coppice's version."""

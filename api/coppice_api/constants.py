@@ -1,0 +1,122 @@
+"""Every name the parts of Coppice agree on: labels, annotations, condition types, reasons, exit codes."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+GROUP = "coppice.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+FIELD_MANAGER = "coppice"
+MANAGED_BY = "coppice-operator"
+
+# Labels on children.
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_PRUNEJOB = f"{GROUP}/prunejob"
+LABEL_HARDWARE = f"{GROUP}/hardware"
+LABEL_ROLLOUT = f"{GROUP}/modelrollout"
+LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
+
+# Annotations.
+ANNOTATION_SPEC_DIGEST = f"{GROUP}/spec-digest"
+"""On a child: which spec (scheme `v1:<sha256 prefix>`) it was made for."""
+ANNOTATION_ALLOW_DIRECT = f"{GROUP}/allow-direct"
+"""On a target owned by a GitOps tool: "true" lets a rollout patch it all the same."""
+
+# The run contract between the Job and its pod.
+ENV_RUN_CONFIG = "COPPICE_RUN_CONFIG"
+ENV_POD_IP = "POD_IP"
+POD_HTTP_PORT = 9402
+TERMINATION_LOG = "/dev/termination-log"
+WORK_DIRECTORY = "/var/run/coppice/work"
+CLAIMS_DIRECTORY = "/var/run/coppice/claims"
+MAX_REPORT_BYTES = 4096
+"""The kubelet keeps this many bytes of a termination message."""
+
+
+class ExitCode(IntEnum):
+    """How a pod ends. Anything else is retried within backoffLimit."""
+
+    ANSWERED = 0
+    """Ran to an answer, target met or not."""
+    INPUT_REFUSED = 4
+    """The model, data or settings cannot be used; retrying cannot help."""
+    MEASUREMENT_IMPOSSIBLE = 5
+    """No meter here gives the provenance asked for; another node might."""
+
+
+class ConditionType(StrEnum):
+    """Condition types: the first three are kstatus', the others ours."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    TARGET_MET = "TargetMet"
+    ROLLED_OUT = "RolledOut"
+
+
+class Reason(StrEnum):
+    """Reasons of conditions and Events."""
+
+    # PruneJob
+    SUSPENDED = "Suspended"
+    """spec.suspend is true; nothing runs."""
+    STARTING = "Starting"
+    """The Job exists, its pod does not run yet."""
+    RUNNING = "Running"
+    """The pod profiles, prunes or fine-tunes."""
+    TARGET_MET = "TargetMet"
+    """The measured reduction reached the target within the accuracy budget."""
+    TARGET_NOT_MET = "TargetNotMet"
+    """The run ended short of the target; the best model found is kept."""
+    INPUT_REFUSED = "InputRefused"
+    """The pod refused the model, data or settings (exit code 4)."""
+    MEASUREMENT_IMPOSSIBLE = "MeasurementImpossible"
+    """No meter gives the provenance asked for (exit code 5)."""
+    RUN_FAILED = "RunFailed"
+    """The Job failed for another reason."""
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    """activeDeadlineSeconds passed."""
+    POD_CANNOT_START = "PodCannotStart"
+    """Unschedulable, image cannot be pulled, or the container cannot be made."""
+    REPORT_UNREADABLE = "ReportUnreadable"
+    """The pod succeeded but its termination message is not a RunReport."""
+    UNSUPPORTED = "Unsupported"
+    """The spec is valid, but this version cannot do what it asks."""
+    # ModelRollout
+    ROLLING_OUT = "RollingOut"
+    """A wave is under way."""
+    ROLLED_OUT = "RolledOut"
+    """Every target serves the model and every check passed."""
+    NO_ROLLOUT = "NoRollout"
+    """The PruneJob asks for none."""
+    WAITING = "Waiting"
+    """Bake time of a wave."""
+    WAITING_FOR_APPROVAL = "WaitingForApproval"
+    """The next wave needs strategy.approvedWave."""
+    PAUSED = "Paused"
+    """spec.paused is true."""
+    ANALYSIS_FAILED = "AnalysisFailed"
+    """A check failed more often than its limit."""
+    NO_DATA = "NoData"
+    """A check found no data and holds the rollout."""
+    ROLLING_BACK = "RollingBack"
+    """Touched targets return to the model they had."""
+    ROLLED_BACK = "RolledBack"
+    """Every touched target has the model it had."""
+    HELD = "Held"
+    """Failed with onFailure: Hold; targets stay as they are."""
+    TARGET_NOT_FOUND = "TargetNotFound"
+    """A named target does not exist in the namespace, or a selector finds none."""
+    TARGET_INVALID = "TargetInvalid"
+    """The target lacks the container or environment variable named."""
+    TARGET_UNHEALTHY = "TargetUnhealthy"
+    """A target was not healthy before its wave, so it is not touched."""
+    MANAGED_BY_GITOPS = "ManagedByGitOps"
+    """Argo CD or Flux owns the target: use delivery: Git, or allow direct writes on the target."""
+    TARGET_CLAIMED = "TargetClaimed"
+    """An older rollout has this target."""
+    PROVENANCE_TOO_LOW = "ProvenanceTooLow"
+    """The claim is below minimumProvenance or its interval does not support it."""
+    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+    """A target did not become available in time."""

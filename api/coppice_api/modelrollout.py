@@ -1,0 +1,515 @@
+"""ModelRollout: how a model reaches a fleet, and how it comes back.
+
+Targets are objects in the rollout's own namespace; the operator writes one field of them with
+server-side apply (or, with delivery Git, lets the fleet's GitOps tool write it).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from coppice_api.base import (
+    ApiModel,
+    Conditions,
+    DnsLabel,
+    DnsSubdomain,
+    EnvName,
+    LabelMap,
+    LabelValue,
+    Message,
+    Provenance,
+    QualifiedName,
+    Sha256,
+    ShortString,
+    SignedDecimal,
+    StatusModel,
+    Timestamp,
+    cel,
+    immutable,
+    validations,
+)
+
+ArtifactUri = Annotated[str, Field(pattern=r"^(file|pvc|s3|gs|https|hf)://.+$", max_length=2048)]
+
+
+class Claim(ApiModel):
+    """What is claimed of a model; checked before anything ships."""
+
+    provenance: Provenance
+    """Whether the energy was measured or estimated."""
+    energy_reduction_percent: SignedDecimal | None = None
+    """Energy per inference saved against the dense model."""
+    energy_reduction_low_percent: SignedDecimal | None = None
+    """Lower end of its 95 % interval."""
+    energy_reduction_high_percent: SignedDecimal | None = None
+    """Upper end of its 95 % interval."""
+    accuracy_percent: SignedDecimal | None = None
+    """Accuracy on the evaluation split."""
+    dense_accuracy_percent: SignedDecimal | None = None
+    """Accuracy of the dense model on the same split."""
+
+
+class RolloutModel(ApiModel):
+    """A model to ship, named by digest."""
+
+    name: DnsLabel
+    """Name by which targets choose it; the hardware class of a PruneJob's variant."""
+    uri: ArtifactUri
+    """Directory of the bundle."""
+    sha256: Sha256
+    """Digest of its manifest.json; travels with the URI as #sha256=<digest> so that servers can verify it."""
+    claim: Claim | None = None
+    """What is claimed of it."""
+
+
+class TargetKind(StrEnum):
+    """Kinds a rollout can change."""
+
+    DEPLOYMENT = "Deployment"
+    STATEFUL_SET = "StatefulSet"
+    DAEMON_SET = "DaemonSet"
+    INFERENCE_SERVICE = "InferenceService"
+
+
+class SelectorOperator(StrEnum):
+    """Operators of a label selector."""
+
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+class SelectorRequirement(ApiModel):
+    """metav1.LabelSelectorRequirement."""
+
+    key: QualifiedName
+    """Label key."""
+    operator: SelectorOperator
+    """In, NotIn, Exists or DoesNotExist."""
+    values: Annotated[list[LabelValue], Field(max_length=32, json_schema_extra={"x-kubernetes-list-type": "set"})] = []
+    """Values for In and NotIn."""
+
+
+class LabelSelector(ApiModel):
+    """metav1.LabelSelector; an empty one is refused, since it would mean every target in the namespace."""
+
+    match_labels: LabelMap | None = None
+    """Labels that must all be equal."""
+    match_expressions: Annotated[
+        list[SelectorRequirement],
+        Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+    ] = []
+    """Requirements that must all hold."""
+
+
+class Inject(ApiModel):
+    """Which one field of the target carries the model reference."""
+
+    env: EnvName | None = None
+    """Environment variable of the container (Deployment, StatefulSet, DaemonSet); MODEL_URI when neither is named."""
+    storage_uri: bool | None = None
+    """True: spec.predictor.model.storageUri of an InferenceService."""
+
+
+class Target(ApiModel):
+    """One object, or all that a label selector finds, in the rollout's namespace."""
+
+    kind: TargetKind = TargetKind.DEPLOYMENT
+    """Deployment, StatefulSet, DaemonSet or InferenceService."""
+    name: DnsSubdomain | None = None
+    """Name of one object."""
+    selector: Annotated[
+        LabelSelector | None,
+        Field(
+            json_schema_extra=validations(
+                cel(
+                    "(has(self.matchLabels) && size(self.matchLabels) > 0) || "
+                    "(has(self.matchExpressions) && size(self.matchExpressions) > 0)",
+                    "targets[].selector is empty and would choose every object in the namespace: "
+                    "give matchLabels or matchExpressions",
+                )
+            )
+        ),
+    ] = None
+    """Labels of several objects."""
+    container: DnsLabel | None = None
+    """Container that takes the model; may be left out when the pod has only one."""
+    model: DnsLabel | None = None
+    """Which of models[] it takes; may be left out when there is only one."""
+    inject: Annotated[
+        Inject,
+        Field(
+            json_schema_extra=validations(
+                cel(
+                    "!(has(self.env) && has(self.storageUri) && self.storageUri)",
+                    "targets[].inject takes env or storageUri, not both",
+                )
+            )
+        ),
+    ] = Inject()
+    """Which field carries the model reference."""
+
+
+TARGET_RULES = validations(
+    cel("has(self.name) != has(self.selector)", "targets[] needs exactly one of name and selector"),
+    cel(
+        "(self.kind == 'InferenceService') == (has(self.inject.storageUri) && self.inject.storageUri)",
+        "inject.storageUri is for kind InferenceService, and an InferenceService needs it; other kinds take inject.env",
+    ),
+)
+
+
+class Wave(ApiModel):
+    """One step of the rollout."""
+
+    targets: Annotated[
+        int | str,
+        Field(
+            json_schema_extra={
+                "x-kubernetes-int-or-string": True,
+                "maxLength": 4,
+                **validations(
+                    cel(
+                        "type(self) == int ? (self >= 1 && self <= 100000) : self.matches('^([1-9]|[1-9][0-9]|100)%$')",
+                        "waves[].targets is a count of 1 or more, or a percentage from 1% to 100%",
+                    )
+                ),
+            }
+        ),
+    ]
+    """How many targets have the new model when the wave is done: a count, or a percentage of all rounded up."""
+    pause_seconds: Annotated[int, Field(ge=0, le=604800)] = 0
+    """Bake time: checks go on for this long before the next wave."""
+    approval: bool = False
+    """True: this wave waits for strategy.approvedWave even when strategy.approval is Automatic."""
+
+
+class Approval(StrEnum):
+    """Who lets a wave begin."""
+
+    AUTOMATIC = "Automatic"
+    MANUAL = "Manual"
+
+
+class Delivery(StrEnum):
+    """How the model reference gets to the targets."""
+
+    DIRECT = "Direct"
+    GIT = "Git"
+
+
+class GitDelivery(ApiModel):
+    """The repository that Argo CD or Flux applies."""
+
+    repository: Annotated[str, Field(pattern=r"^(https|ssh)://.+$|^[^@\s]+@[^:\s]+:.+$", max_length=2048)]
+    """Clone URL."""
+    branch: Annotated[str, Field(min_length=1, max_length=253)] = "main"
+    """Branch to commit to."""
+    path: Annotated[str, Field(min_length=1, max_length=1024)]
+    """File to write, relative to the repository's root."""
+    credentials_secret_name: DnsSubdomain | None = None
+    """Secret in the same namespace with an ssh key or a token."""
+
+
+class Strategy(ApiModel):
+    """How fast, and who may say no."""
+
+    waves: Annotated[
+        list[Wave], Field(min_length=1, max_length=32, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = [Wave(targets=1, pause_seconds=60), Wave(targets="100%")]
+    """Cumulative sizes; a last wave of 100% is added when the list stops short."""
+    max_unavailable: Annotated[int, Field(ge=1, le=100000)] = 5
+    """Targets in transition at once."""
+    approval: Approval = Approval.AUTOMATIC
+    """Manual: each wave waits for approvedWave."""
+    approved_wave: Annotated[int, Field(ge=0, le=32)] = 0
+    """The highest wave a person has approved, counted from 1. Lives in the spec so that Git can hold it."""
+    delivery: Delivery = Delivery.DIRECT
+    """Direct (server-side apply) or Git (commit to the repository the fleet's GitOps tool applies)."""
+    git: GitDelivery | None = None
+    """Needed by delivery Git."""
+    progress_deadline_seconds: Annotated[int, Field(ge=1, le=86400)] = 600
+    """How long a target may take to become available before its wave fails."""
+
+
+STRATEGY_RULES = validations(
+    cel(
+        "(self.delivery == 'Git') == has(self.git)",
+        "strategy.git and strategy.delivery Git need each other",
+    )
+)
+
+
+class CheckPreset(StrEnum):
+    """Queries that come with Coppice, for the metrics of its example server."""
+
+    ENERGY_PER_INFERENCE = "energyPerInference"
+    ACCURACY = "accuracy"
+    ERROR_RATE = "errorRate"
+    LATENCY_P99 = "latencyP99"
+
+
+class Comparison(StrEnum):
+    """What a check's range applies to."""
+
+    ABSOLUTE = "Absolute"
+    """The value itself."""
+    BEFORE = "Before"
+    """The value divided by what the same target gave before it was touched."""
+
+
+class OnNoData(StrEnum):
+    """What an empty answer means."""
+
+    HOLD = "Hold"
+    FAIL = "Fail"
+    PASS = "Pass"  # noqa: S105 - a verdict, not a password
+
+
+class ThresholdRange(ApiModel):
+    """A closed range; at least one end."""
+
+    min: SignedDecimal | None = None
+    """Least value that passes."""
+    max: SignedDecimal | None = None
+    """Greatest value that passes."""
+
+
+class Check(ApiModel):
+    """One question to Prometheus."""
+
+    name: DnsLabel
+    """Name of the check."""
+    preset: CheckPreset | None = None
+    """energyPerInference, accuracy, errorRate or latencyP99."""
+    query: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """PromQL giving one number for one target; $namespace, $target, $digest and $window are filled in."""
+    compare: Comparison = Comparison.ABSOLUTE
+    """Absolute, or Before: the ratio to the same target's value before it was touched."""
+    threshold_range: Annotated[
+        ThresholdRange,
+        Field(
+            json_schema_extra=validations(
+                cel("has(self.min) || has(self.max)", "thresholdRange needs min, max or both"),
+                cel(
+                    "!(has(self.min) && has(self.max)) || double(self.min) <= double(self.max)",
+                    "thresholdRange.min is greater than thresholdRange.max",
+                ),
+            )
+        ),
+    ]
+    """The range that passes."""
+    failure_limit: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Failed results that are forgiven in a wave."""
+    on_no_data: OnNoData = OnNoData.HOLD
+    """Hold, Fail or Pass when the query gives nothing, NaN or an error."""
+
+
+CHECK_RULES = validations(
+    cel("has(self.preset) != has(self.query)", "checks[] needs exactly one of preset and query"),
+)
+
+
+class PrometheusSource(ApiModel):
+    """Where the checks are asked."""
+
+    address: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)]
+    """Base URL of Prometheus or of an API that speaks like it."""
+
+
+class Analysis(ApiModel):
+    """What must hold for the rollout to go on."""
+
+    prometheus: PrometheusSource
+    """Where the checks are asked."""
+    interval_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
+    """How often the checks run."""
+    window_seconds: Annotated[int, Field(ge=1, le=86400)] = 120
+    """Value of $window: how far back a query looks."""
+    checks: Annotated[
+        list[Annotated[Check, Field(json_schema_extra=CHECK_RULES)]],
+        Field(
+            min_length=1,
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ]
+    """Every check must pass on every updated target, at least once in a wave and at its end."""
+
+
+class OnFailure(StrEnum):
+    """What a failed rollout does."""
+
+    ROLLBACK = "Rollback"
+    HOLD = "Hold"
+
+
+class RolloutTemplate(ApiModel):
+    """A rollout without its models: what a PruneJob carries."""
+
+    targets: Annotated[
+        list[Annotated[Target, Field(json_schema_extra=TARGET_RULES)]],
+        Field(min_length=1, max_length=256, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+    ]
+    """What to change."""
+    strategy: Annotated[Strategy, Field(json_schema_extra=STRATEGY_RULES)] = Strategy()
+    """How fast."""
+    analysis: Analysis | None = None
+    """What must hold. Absent: availability alone decides."""
+    on_failure: OnFailure = OnFailure.ROLLBACK
+    """Rollback or Hold."""
+    paused: bool = False
+    """True: stop where it is."""
+
+
+class ModelRolloutSpec(RolloutTemplate):
+    """Which models, to which targets, how fast, and what must hold."""
+
+    models: Annotated[
+        list[RolloutModel],
+        Field(
+            min_length=1,
+            max_length=8,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+                **immutable("spec.models"),
+            },
+        ),
+    ]
+    """The models to ship."""
+    minimum_provenance: Annotated[str, Field(pattern=r"^(Measured|Estimated)$", max_length=16)] = "Measured"
+    """The least provenance of a claim that ships."""
+
+
+class TargetState(StrEnum):
+    """Where one target stands."""
+
+    PENDING = "Pending"
+    UPDATING = "Updating"
+    UPDATED = "Updated"
+    ROLLING_BACK = "RollingBack"
+    ROLLED_BACK = "RolledBack"
+    BLOCKED = "Blocked"
+
+
+class TargetStatus(StatusModel):
+    """One target."""
+
+    kind: TargetKind = TargetKind.DEPLOYMENT
+    """Its kind."""
+    name: DnsSubdomain
+    """Its name."""
+    container: DnsLabel | None = None
+    """The container that takes the model."""
+    model: DnsLabel | None = None
+    """The model it takes."""
+    state: TargetState
+    """Where it stands."""
+    wave: Annotated[int, Field(ge=1)] | None = None
+    """Its wave, counted from 1."""
+    previous_value: Annotated[str, Field(max_length=2304)] | None = None
+    """What the field held before it was touched; written here before the target is touched."""
+    previous_value_set: bool | None = None
+    """False: the field did not exist before, and rolling back removes it."""
+    updated_time: Timestamp | None = None
+    """When the operator decided to touch it."""
+    message: Message | None = None
+    """One sentence on what happened."""
+
+
+class CheckState(StrEnum):
+    """The last verdict of a check on a target."""
+
+    PASSING = "Passing"
+    FAILING = "Failing"
+    NO_DATA = "NoData"
+
+
+class CheckStatus(StatusModel):
+    """One check on one target."""
+
+    name: DnsLabel
+    """The check."""
+    target: DnsSubdomain
+    """The target."""
+    state: CheckState
+    """Its last verdict."""
+    value: ShortString | None = None
+    """The last value."""
+    baseline: ShortString | None = None
+    """The value before the target was touched."""
+    failures: Annotated[int, Field(ge=0)] = 0
+    """Failed results in this wave."""
+    passes: Annotated[int, Field(ge=0)] = 0
+    """Passed results in this wave."""
+    message: Message | None = None
+    """What was asked and what came back, in one sentence."""
+    checked_time: Timestamp | None = None
+    """When it was last asked."""
+
+
+class ModelRolloutStatus(StatusModel):
+    """What the operator has seen and done."""
+
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    """Generation of the spec this status speaks of."""
+    conditions: Conditions = []
+    """Ready, Reconciling, Stalled."""
+    state: ShortString | None = None
+    """One word for `kubectl get`: the reason of Ready."""
+    wave: Annotated[int, Field(ge=0)] = 0
+    """The wave under way, counted from 1; 0 before the first."""
+    waves: Annotated[int, Field(ge=0)] = 0
+    """How many waves there are."""
+    wave_available_time: Timestamp | None = None
+    """When every target of the wave had become available: bake time counts from here."""
+    updated_targets: Annotated[int, Field(ge=0)] = 0
+    """Targets that serve the new model."""
+    total_targets: Annotated[int, Field(ge=0)] = 0
+    """Targets found."""
+    failure_reason: ShortString | None = None
+    """Why it failed; kept while it rolls back and after."""
+    failure_message: Message | None = None
+    """The same as a sentence."""
+    targets: Annotated[
+        list[TargetStatus], Field(max_length=1000, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = []
+    """Every target."""
+    checks: Annotated[
+        list[CheckStatus], Field(max_length=512, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = []
+    """The checks of the current wave."""
+
+
+class ModelRollout(ApiModel):
+    """Takes a model to inference workloads in waves, and takes it back when the fleet disagrees."""
+
+    KIND: ClassVar[str] = "ModelRollout"
+    PLURAL: ClassVar[str] = "modelrollouts"
+    SHORT_NAMES: ClassVar[tuple[str, ...]] = ("mr",)
+    PRINTER_COLUMNS: ClassVar[tuple[dict[str, Any], ...]] = (
+        {"name": "Wave", "type": "integer", "jsonPath": ".status.wave"},
+        {"name": "Of", "type": "integer", "jsonPath": ".status.waves"},
+        {"name": "Updated", "type": "integer", "jsonPath": ".status.updatedTargets"},
+        {"name": "Targets", "type": "integer", "jsonPath": ".status.totalTargets"},
+        {"name": "State", "type": "string", "jsonPath": ".status.state"},
+        {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
+        {
+            "name": "Message",
+            "type": "string",
+            "jsonPath": '.status.conditions[?(@.type=="Ready")].message',
+            "priority": 1,
+        },
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    )
+
+    api_version: str = "coppice.dev/v1alpha1"
+    kind: str = "ModelRollout"
+    metadata: dict[str, Any] = {}
+    spec: ModelRolloutSpec
+    status: ModelRolloutStatus | None = None

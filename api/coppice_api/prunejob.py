@@ -1,0 +1,475 @@
+"""PruneJob: what a person asks for, and what the operator answers.
+
+The spec defines one run per hardware class. Everything that defines a run is immutable; `suspend`
+and `rollout` may change. The rollout's own types live in `modelrollout.py`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from coppice_api.base import (
+    ApiModel,
+    Conditions,
+    DnsLabel,
+    DnsSubdomain,
+    LabelMap,
+    Message,
+    Provenance,
+    QualifiedName,
+    Sha256,
+    ShortString,
+    SignedDecimal,
+    StatusModel,
+    Timestamp,
+    UnsignedDecimal,
+    cel,
+    immutable,
+    validations,
+)
+from coppice_api.modelrollout import RolloutTemplate
+
+ModelUri = Annotated[
+    str,
+    Field(
+        pattern=r"^((file|https|hf)://|(pvc|s3|gs)://[^/]+/|(torchvision|timm)://[A-Za-z0-9_.]+|python://[A-Za-z0-9_.]+:[A-Za-z0-9_]+).*$",
+        max_length=2048,
+    ),
+]
+DatasetUri = Annotated[
+    str,
+    Field(
+        pattern=r"^((file|https)://|(pvc|s3|gs)://[^/]+/|builtin://(digits|shapes100)$|python://[A-Za-z0-9_.]+:[A-Za-z0-9_]+).*$",
+        max_length=2048,
+    ),
+]
+OutputUri = Annotated[str, Field(pattern=r"^(file:///|(pvc|s3|gs)://[^/]+).*$", max_length=1024)]
+
+
+class ModelSource(ApiModel):
+    """The dense model."""
+
+    uri: ModelUri
+    """Where the dense model is: a bundle or Hugging Face directory under file://, pvc://claim/path, s3://, gs:// or
+    https://, a torchvision:// or timm:// architecture with ?weights=, or python://package.module:factory from the
+    run image. Never a pickle."""
+    sha256: Sha256 | None = None
+    """Digest of the bundle's manifest.json (of config.json's directory listing for a Hugging Face directory). Checked
+    before anything runs; a mismatch is refused."""
+
+
+class DatasetSource(ApiModel):
+    """The data: a training and an evaluation split."""
+
+    uri: DatasetUri
+    """Where the data is: builtin://digits, builtin://shapes100, python://package.module:factory, or a directory or
+    file under file://, pvc://, s3://, gs:// or https://."""
+    sha256: Sha256 | None = None
+    """Digest of the data set as `coppice inspect` prints it. Checked before anything runs."""
+
+
+class Objective(ApiModel):
+    """What counts as success."""
+
+    energy_reduction_percent: Annotated[int, Field(ge=1, le=95)]
+    """The target T of Algorithm 1: energy per inference saved against the dense model, in percent."""
+    max_accuracy_drop_points: UnsignedDecimal = "0.5"
+    """Epsilon of equation 2: accuracy that may be lost, in percentage points."""
+    max_latency_milliseconds: UnsignedDecimal | None = None
+    """Extra constraint: median latency of a batch on the run's hardware. Absent: none."""
+
+
+class Allocation(StrEnum):
+    """How the loop chooses what to remove."""
+
+    KNAPSACK = "Knapsack"
+    PER_JOULE = "PerJoule"
+    PAPER = "Paper"
+    PAPER_CORRECTED = "PaperCorrected"
+    MAGNITUDE = "Magnitude"
+    UNIFORM = "Uniform"
+
+
+class Optimizer(StrEnum):
+    """Optimizers of the fine-tuning step."""
+
+    ADAM = "Adam"
+    ADAMW = "AdamW"
+    SGD = "SGD"
+
+
+class FineTune(ApiModel):
+    """The brief fine-tuning after each step (line 12 of Algorithm 1). Defaults are the paper's."""
+
+    optimizer: Optimizer = Optimizer.ADAM
+    """Adam, AdamW or SGD."""
+    learning_rate: UnsignedDecimal = "0.001"
+    """Initial learning rate."""
+    weight_decay: UnsignedDecimal = "0.0001"
+    """Weight decay."""
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
+    """Samples a step."""
+    epochs: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Epochs after each pruning step; 0 fine-tunes nothing."""
+
+
+class Quantization(StrEnum):
+    """Weight and activation quantization after pruning."""
+
+    NONE = "None"
+    INT8 = "Int8"
+
+
+class Algorithm(ApiModel):
+    """How the loop works."""
+
+    allocation: Allocation = Allocation.KNAPSACK
+    """Knapsack, PerJoule, Paper (equation 3 as printed), PaperCorrected, Magnitude or Uniform."""
+    alpha: UnsignedDecimal = "0.6"
+    """Weight of the norm in equation 3 (Paper, PaperCorrected)."""
+    beta: UnsignedDecimal = "0.4"
+    """Weight of the energy in equation 3 (Paper, PaperCorrected)."""
+    max_iterations: Annotated[int, Field(ge=1, le=500)] = 20
+    """Pruning steps at most, rolled back ones included."""
+    fine_tune: FineTune = FineTune()
+    """The fine-tuning after each step."""
+    distillation: bool = True
+    """Fine-tune towards the dense model's outputs as well as the labels."""
+    quantization: Quantization = Quantization.NONE
+    """None, or Int8 as a last stage of the loop."""
+    seed: Annotated[int, Field(ge=0, le=4294967295)] = 0
+    """Seed of every random choice; the same seed gives the same decisions."""
+
+
+class TolerationOperator(StrEnum):
+    """How a toleration matches a taint."""
+
+    EXISTS = "Exists"
+    EQUAL = "Equal"
+
+
+class Toleration(ApiModel):
+    """core/v1 Toleration, the fields a GPU node needs."""
+
+    key: QualifiedName | None = None
+    """Taint key; absent with operator Exists tolerates every taint."""
+    operator: TolerationOperator = TolerationOperator.EQUAL
+    """Exists or Equal."""
+    value: ShortString | None = None
+    """Taint value, with operator Equal."""
+    effect: Annotated[str, Field(pattern=r"^(NoSchedule|PreferNoSchedule|NoExecute)$", max_length=20)] | None = None
+    """NoSchedule, PreferNoSchedule or NoExecute; absent tolerates all of them."""
+    toleration_seconds: Annotated[int, Field(ge=0)] | None = None
+    """How long a NoExecute taint is tolerated."""
+
+
+Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$", max_length=32)]
+ResourceMap = Annotated[dict[QualifiedName, Quantity], Field(max_length=16)]
+
+
+class Resources(ApiModel):
+    """core/v1 ResourceRequirements without claims. Quantities are strings here: write "1", not 1."""
+
+    requests: ResourceMap | None = None
+    """What the scheduler reserves."""
+    limits: ResourceMap | None = None
+    """What the container may use; GPUs go here, for example nvidia.com/gpu: "1"."""
+
+
+class HardwareClass(ApiModel):
+    """One kind of machine the model is to be pruned for; each gets a run of its own."""
+
+    name: Annotated[DnsLabel, Field(max_length=30)]
+    """Name of the class, unique in the PruneJob; part of the Job's name."""
+    node_selector: LabelMap | None = None
+    """Labels of the nodes the run may use, for example nvidia.com/gpu.product."""
+    tolerations: Annotated[
+        list[Toleration], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = []
+    """Taints the run tolerates."""
+    resources: Resources = Resources()
+    """Resources of the run's container."""
+    nodes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Pods of the run; more than 1 is torchrun over an Indexed Job."""
+
+
+class MeterKind(StrEnum):
+    """Which energy meter a run uses."""
+
+    AUTO = "Auto"
+    NVML = "NVML"
+    RAPL = "RAPL"
+    ESTIMATE = "Estimate"
+
+
+class MinimumProvenance(StrEnum):
+    """The least provenance that counts."""
+
+    MEASURED = "Measured"
+    ESTIMATED = "Estimated"
+
+
+class Measurement(ApiModel):
+    """How energy is measured."""
+
+    meter: MeterKind = MeterKind.AUTO
+    """Auto takes NVML, then RAPL, then the estimate."""
+    minimum_provenance: MinimumProvenance = MinimumProvenance.MEASURED
+    """Measured refuses to run where only an estimate is to be had."""
+    pairs: Annotated[int, Field(ge=5, le=100)] = 5
+    """Interleaved dense/pruned window pairs of a comparison."""
+    window_seconds: Annotated[int, Field(ge=1, le=600)] = 5
+    """Length of one window; a meter with slow updates lengthens it to 50 of its periods."""
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
+    """Batch size of the measured inferences."""
+    carbon_intensity_grams_per_kilowatt_hour: Annotated[int, Field(ge=0, le=5000)] | None = None
+    """Carbon intensity of the electricity; absent, no grams are reported."""
+
+
+class Output(ApiModel):
+    """Where results go."""
+
+    uri: OutputUri
+    """Artifacts and checkpoints go under <uri>/<namespace>/<name>/<spec digest>/<hardware>/."""
+
+
+class Run(ApiModel):
+    """How the Job runs. A field allow-list on purpose: never a pod template."""
+
+    image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    """Image of the run; absent, the operator's default."""
+    image_pull_secrets: Annotated[
+        list[DnsSubdomain], Field(max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"})
+    ] = []
+    """Names of pull secrets in the same namespace."""
+    credentials_secret_name: DnsSubdomain | None = None
+    """Secret in the same namespace whose keys become environment variables (storage credentials)."""
+    active_deadline_seconds: Annotated[int, Field(ge=1, le=31536000)] | None = None
+    """The Job is ended after this long."""
+    backoff_limit: Annotated[int, Field(ge=0, le=100)] = 3
+    """Retries of a pod that failed for a reason that may pass."""
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31536000)] | None = None
+    """When finished child Jobs are deleted. The PruneJob itself never deletes itself."""
+    priority_class_name: DnsSubdomain | None = None
+    """Priority class of the pods."""
+    runtime_class_name: DnsSubdomain | None = None
+    """Runtime class of the pods, for example nvidia."""
+    queue_name: DnsSubdomain | None = None
+    """Kueue LocalQueue; the Job is created suspended and Kueue admits it."""
+
+
+class PruneJobSpec(ApiModel):
+    """What to prune, how far, on which hardware, and where the result goes."""
+
+    suspend: bool = False
+    """True ends running pods and keeps progress; false resumes from the last checkpoint."""
+    model: Annotated[ModelSource, Field(json_schema_extra=immutable("spec.model"))]
+    """The dense model."""
+    dataset: Annotated[DatasetSource, Field(json_schema_extra=immutable("spec.dataset"))]
+    """Training and evaluation data."""
+    objective: Annotated[Objective, Field(json_schema_extra=immutable("spec.objective"))]
+    """The target and the budget."""
+    algorithm: Annotated[
+        Algorithm,
+        Field(
+            json_schema_extra=validations(
+                *immutable("spec.algorithm")["x-kubernetes-validations"],
+                cel(
+                    "double(self.alpha) + double(self.beta) > 0.0",
+                    "algorithm.alpha and algorithm.beta are both 0: at least one must weigh something",
+                ),
+            )
+        ),
+    ] = Algorithm()
+    """How the loop works."""
+    hardware: Annotated[
+        list[HardwareClass],
+        Field(
+            min_length=1,
+            max_length=8,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+                **immutable("spec.hardware"),
+            },
+        ),
+    ] = [HardwareClass(name="default")]
+    """One run for each entry."""
+    measurement: Annotated[
+        Measurement,
+        Field(
+            json_schema_extra=validations(
+                *immutable("spec.measurement")["x-kubernetes-validations"],
+                cel(
+                    "!(self.meter == 'Estimate' && self.minimumProvenance == 'Measured')",
+                    "measurement.meter Estimate can never be Measured: set measurement.minimumProvenance to Estimated, "
+                    "or choose another meter",
+                ),
+            )
+        ),
+    ] = Measurement()
+    """How energy is measured."""
+    output: Annotated[Output, Field(json_schema_extra=immutable("spec.output"))]
+    """Where results go."""
+    run: Annotated[Run, Field(json_schema_extra=immutable("spec.run"))] = Run()
+    """How the Job runs."""
+    rollout: RolloutTemplate | None = None
+    """The ModelRollout to create when the target is met. Absent: stop after pruning."""
+
+
+class VariantState(StrEnum):
+    """Where one hardware class's run stands."""
+
+    PENDING = "Pending"
+    SUSPENDED = "Suspended"
+    RUNNING = "Running"
+    TARGET_MET = "TargetMet"
+    TARGET_NOT_MET = "TargetNotMet"
+    FAILED = "Failed"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to an end."""
+        return self in (VariantState.TARGET_MET, VariantState.TARGET_NOT_MET, VariantState.FAILED)
+
+
+class Artifact(StatusModel):
+    """A bundle that exists."""
+
+    uri: Annotated[str, Field(max_length=2048)]
+    """Directory of the bundle."""
+    sha256: Sha256
+    """Digest of its manifest.json."""
+
+
+class VariantStatus(StatusModel):
+    """Progress and result of one hardware class. Percentages and points are decimal strings for people."""
+
+    hardware: DnsLabel
+    """Name of the hardware class."""
+    job_name: DnsLabel | None = None
+    """The Job that runs it."""
+    state: VariantState
+    """Where the run stands."""
+    phase: ShortString | None = None
+    """What the pod is doing: Loading, Baseline, Profiling, Pruning, FineTuning, Measuring, Exporting."""
+    iteration: Annotated[int, Field(ge=0)] | None = None
+    """Pruning steps tried so far."""
+    progress_percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    """How far the run is."""
+    estimated_completion_time: Timestamp | None = None
+    """When the pod expects to end."""
+    accuracy_percent: SignedDecimal | None = None
+    """Accuracy of the pruned model on the evaluation split, in percent."""
+    dense_accuracy_percent: SignedDecimal | None = None
+    """Accuracy of the dense model, in percent."""
+    energy_reduction_percent: SignedDecimal | None = None
+    """Energy per inference saved, in percent."""
+    energy_reduction_low_percent: SignedDecimal | None = None
+    """Lower end of its 95 % interval."""
+    energy_reduction_high_percent: SignedDecimal | None = None
+    """Upper end of its 95 % interval."""
+    power_reduction_percent: SignedDecimal | None = None
+    """Equation 5 as printed: average power saved, in percent."""
+    latency_speedup: SignedDecimal | None = None
+    """Equation 6: dense latency over pruned latency."""
+    memory_reduction_percent: SignedDecimal | None = None
+    """Equation 7: parameter bytes saved, in percent."""
+    carbon_reduction_percent: SignedDecimal | None = None
+    """Equation 8, at a constant carbon intensity."""
+    provenance: Provenance | None = None
+    """Whether the energy was measured or estimated."""
+    artifact: Artifact | None = None
+    """The best model found."""
+    message: Message | None = None
+    """One sentence on what happened."""
+
+
+class RolloutReference(StatusModel):
+    """The ModelRollout made for this PruneJob."""
+
+    name: DnsSubdomain
+    """Its name, in the same namespace."""
+    state: ShortString | None = None
+    """Its Ready reason."""
+    message: Message | None = None
+    """Its Ready message."""
+
+
+class PruneJobStatus(StatusModel):
+    """What the operator has seen."""
+
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    """Generation of the spec this status speaks of."""
+    conditions: Conditions = []
+    """Ready, Reconciling, Stalled; TargetMet, RolledOut."""
+    variants: Annotated[
+        list[VariantStatus],
+        Field(
+            max_length=8,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["hardware"]},
+        ),
+    ] = []
+    """One entry for each hardware class."""
+    rollout: RolloutReference | None = None
+    """The rollout, once there is one."""
+    state: ShortString | None = None
+    """One word for `kubectl get`: the reason of Ready."""
+
+
+class PruneJob(ApiModel):
+    """Find a smaller, cooler version of a model and, when asked, ship it."""
+
+    KIND: ClassVar[str] = "PruneJob"
+    PLURAL: ClassVar[str] = "prunejobs"
+    SHORT_NAMES: ClassVar[tuple[str, ...]] = ("pj",)
+    PRINTER_COLUMNS: ClassVar[tuple[dict[str, Any], ...]] = (
+        {
+            "name": "Target",
+            "type": "integer",
+            "jsonPath": ".spec.objective.energyReductionPercent",
+            "description": "Energy reduction asked for, in percent",
+        },
+        {
+            "name": "Reached",
+            "type": "string",
+            "jsonPath": ".status.variants[*].energyReductionPercent",
+            "description": "Energy reduction reached, in percent",
+        },
+        {
+            "name": "Provenance",
+            "type": "string",
+            "jsonPath": ".status.variants[*].provenance",
+            "description": "Whether that energy was measured or estimated",
+        },
+        {
+            "name": "Accuracy",
+            "type": "string",
+            "jsonPath": ".status.variants[*].accuracyPercent",
+            "description": "Accuracy of the pruned model, in percent",
+        },
+        {
+            "name": "Progress",
+            "type": "integer",
+            "jsonPath": ".status.variants[0].progressPercent",
+            "description": "Progress of the first hardware class, in percent",
+        },
+        {"name": "State", "type": "string", "jsonPath": ".status.state"},
+        {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
+        {
+            "name": "Message",
+            "type": "string",
+            "jsonPath": '.status.conditions[?(@.type=="Ready")].message',
+            "priority": 1,
+        },
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    )
+
+    api_version: str = "coppice.dev/v1alpha1"
+    kind: str = "PruneJob"
+    metadata: dict[str, Any] = {}
+    spec: PruneJobSpec
+    status: PruneJobStatus | None = None

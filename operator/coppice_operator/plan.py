@@ -1,0 +1,92 @@
+"""What a pure `plan` returns: the whole desired status, the writes to make, when to look again.
+
+`apply.py` carries a Plan out in this order: status (with the observed resourceVersion as a precondition, so
+a stale plan writes nothing), then actions, then Events. Status goes first because a rollout must have
+remembered what a target held before it touches that target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+JsonObject = dict[str, Any]
+
+
+class EventType(StrEnum):
+    """core/v1 Event types."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+@dataclass(frozen=True)
+class CreateObject:
+    """POST a child of ours; 409 means that it exists already, which is as good."""
+
+    manifest: JsonObject
+
+
+@dataclass(frozen=True)
+class ApplyObject:
+    """Server-side apply with field manager `coppice`: drift on our children, and the one field of a target."""
+
+    manifest: JsonObject
+
+
+@dataclass(frozen=True)
+class PatchObject:
+    """JSON merge patch: for fields of our own children (such as a Job's suspend)."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    patch: JsonObject
+
+
+@dataclass(frozen=True)
+class JsonPatchObject:
+    """RFC 6902 patch of a target: removing a list entry that server-side apply does not own."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    patch: tuple[JsonObject, ...]
+
+
+@dataclass(frozen=True)
+class DeleteObject:
+    """DELETE with background propagation and the uid as a precondition."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+Action = CreateObject | ApplyObject | PatchObject | JsonPatchObject | DeleteObject
+
+
+@dataclass(frozen=True)
+class Event:
+    """An Event on the object of the plan; repeated ones are aggregated by (reason, message)."""
+
+    type: EventType
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answer of one pass."""
+
+    status: JsonObject | None = None
+    """The whole desired status, camelCase; None leaves it alone. Not written when equal to the observed one."""
+    actions: tuple[Action, ...] = ()
+    events: tuple[Event, ...] = field(default=())
+    requeue_after_seconds: float | None = None
+    """When to look again although nothing happened; None waits for a watch event or the resync."""

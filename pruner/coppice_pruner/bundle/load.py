@@ -1,0 +1,107 @@
+"""Reads a bundle: every digest is checked before a byte of a file is used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from coppice_api.bundle import BUNDLE_SCHEMA, MANIFEST_NAME, WEIGHTS_NAME, BundleManifest
+from coppice_pruner.errors import InputRefusedError
+from coppice_pruner.models import LoadedModel, build
+from coppice_pruner.surgery import apply_plan
+
+
+class BundleRefusedError(InputRefusedError):
+    """The bundle is missing, damaged, not the one asked for, or of another schema."""
+
+
+def bundle_digest(directory: Path) -> str:
+    """Return the digest of a bundle: of its manifest, which names the digest of every other file.
+
+    Raises:
+        BundleRefusedError: If there is no manifest.
+    """
+    try:
+        return hashlib.sha256((directory / MANIFEST_NAME).read_bytes()).hexdigest()
+    except OSError as error:
+        raise BundleRefusedError(
+            f"{directory} is not a bundle: {MANIFEST_NAME} cannot be read ({error.strerror})"
+        ) from error
+
+
+def read_manifest(directory: Path, *, sha256: str | None = None) -> BundleManifest:
+    """Return the manifest of a bundle after checking that every file is what it says.
+
+    Args:
+        directory: The bundle.
+        sha256: The digest the bundle must have; None accepts any.
+
+    Raises:
+        BundleRefusedError: With the file at fault.
+    """
+    digest = bundle_digest(directory)
+    if sha256 is not None and digest != sha256:
+        raise BundleRefusedError(f"{directory} has digest {digest}, but {sha256} was asked for")
+    try:
+        manifest = BundleManifest.model_validate_json((directory / MANIFEST_NAME).read_bytes())
+    except ValidationError as error:
+        raise BundleRefusedError(
+            f"{directory / MANIFEST_NAME} is not a manifest: {error.errors()[0]['msg']}"
+        ) from error
+    if manifest.schema_version != BUNDLE_SCHEMA:
+        raise BundleRefusedError(
+            f"{directory} has schema {manifest.schema_version}; this version reads {BUNDLE_SCHEMA}"
+        )
+    for name, entry in manifest.files.items():
+        # A name with a path in it could reach outside the bundle.
+        if Path(name).name != name:
+            raise BundleRefusedError(f"{directory}: the manifest names {name!r}, which is not a plain file name")
+        try:
+            with (directory / name).open("rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise BundleRefusedError(f"{directory}: {name} cannot be read ({error.strerror})") from error
+        if found != entry.sha256:
+            raise BundleRefusedError(
+                f"{directory}: {name} is damaged: digest {found}, the manifest says {entry.sha256}"
+            )
+    return manifest
+
+
+def load_bundle(
+    directory: Path | str, *, sha256: str | None = None, trusted_packages: Sequence[str] = ()
+) -> LoadedModel:
+    """Return the model of a bundle, in eval mode, with the outputs the exporting process had.
+
+    Args:
+        directory: The bundle.
+        sha256: The digest the bundle must have; None accepts any.
+        trusted_packages: Packages whose `python://` factories the manifest may name.
+
+    Raises:
+        BundleRefusedError: If the bundle is damaged or not the one asked for.
+        ArchitectureRefusedError: If its architecture is unknown or not trusted.
+    """
+    directory = Path(directory)
+    manifest = read_manifest(directory, sha256=sha256)
+    dense = LoadedModel(
+        build(manifest.architecture, trusted_packages=trusted_packages),
+        manifest.architecture,
+        manifest.inputs,
+        manifest.classes,
+        task=manifest.task,
+    )
+    module = apply_plan(dense.module, dense.example_inputs(), manifest.pruning_plan)
+    try:
+        module.load_state_dict(load_file(directory / WEIGHTS_NAME), strict=True)
+    except (SafetensorError, RuntimeError) as error:
+        raise BundleRefusedError(f"{directory}: {WEIGHTS_NAME} does not fit its architecture: {error}") from error
+    return LoadedModel(
+        module.eval(), manifest.architecture, manifest.inputs, manifest.classes, manifest.pruning_plan,
+        bundle_digest(directory), manifest.task,
+    )  # fmt: skip

@@ -1,0 +1,34 @@
+"""A model in memory with everything its bundle needs to say of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from coppice_api.bundle import ArchitectureSource, InputSpec, PruningStep
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "int64": torch.int64}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A module and what it came from."""
+
+    module: nn.Module
+    """In eval mode."""
+    architecture: ArchitectureSource
+    """How the dense module is built."""
+    inputs: tuple[InputSpec, ...]
+    """Shapes without the batch dimension."""
+    classes: tuple[str, ...] = ()
+    pruning_plan: tuple[PruningStep, ...] = ()
+    """Relative to the dense architecture."""
+    sha256: str | None = None
+    """Digest of the bundle it was loaded from; None for a model made in memory."""
+    task: str = "image-classification"
+
+    def example_inputs(self, batch_size: int = 2) -> tuple[Tensor, ...]:
+        """Return a batch of zeros, shapes (batch_size, ...): for tracing, never for measuring."""
+        return tuple(torch.zeros((batch_size, *item.shape), dtype=_DTYPES[item.dtype]) for item in self.inputs)

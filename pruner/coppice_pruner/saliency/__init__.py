@@ -1,0 +1,5 @@
+"""How much each channel matters. Values in, values out: nothing here changes a model."""
+
+from coppice_pruner.saliency.l2 import l2_scores
+
+__all__ = ["l2_scores"]

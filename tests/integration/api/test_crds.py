@@ -1,0 +1,203 @@
+"""Every rule of the API, on the real API server: one manifest it accepts and one it refuses, with the message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.builders import DIGEST, model_rollout, prune_job
+from tests.integration.conftest import Kubectl
+
+CHECK = {"name": "energy", "preset": "energyPerInference", "thresholdRange": {"max": "0.9"}}
+ANALYSIS = {"prometheus": {"address": "http://prometheus:9090"}, "checks": [CHECK]}
+
+
+def analysis(**changes: Any) -> dict[str, Any]:
+    check = {key: value for key, value in {**CHECK, **changes}.items() if value is not None}
+    return {**ANALYSIS, "checks": [check]}
+
+
+ACCEPTED = {
+    "the smallest PruneJob": prune_job(),
+    "every source scheme": prune_job(model__uri="python://fleet.models:resnet", dataset__uri="builtin://shapes100"),
+    "several hardware classes": prune_job(hardware=[{"name": "a100"}, {"name": "l4", "nodes": 2}]),
+    "an estimate by choice": prune_job(measurement={"meter": "Estimate", "minimumProvenance": "Estimated"}),
+    "only beta weighs": prune_job(algorithm={"allocation": "Paper", "alpha": "0"}),
+    "a toleration of every taint": prune_job(hardware=[{"name": "gpu", "tolerations": [{"operator": "Exists"}]}]),
+    "a rollout in the job": prune_job(rollout={"targets": [{"name": "a"}], "analysis": ANALYSIS}),
+    "the smallest ModelRollout": model_rollout(),
+    "targets by label": model_rollout(targets=[{"selector": {"matchLabels": {"app": "digits"}}}]),
+    "an InferenceService": model_rollout(
+        targets=[{"kind": "InferenceService", "name": "a", "inject": {"storageUri": True}}]
+    ),
+    "waves by count and percent": model_rollout(strategy={"waves": [{"targets": 1}, {"targets": "50%"}]}),
+    "delivery through Git": model_rollout(
+        strategy={
+            "delivery": "Git",
+            "git": {"repository": "https://git.example.com/fleet.git", "path": "models.yaml"},
+        }
+    ),
+    "a query of one's own": model_rollout(analysis=analysis(preset=None, query="up")),
+}
+
+REFUSED = {
+    "an unknown field": (prune_job(modle={"uri": "x"}), 'unknown field "spec.modle"'),
+    "no model": (prune_job(model=None), "spec.model: Required value"),
+    "no output": (prune_job(output=None), "spec.output: Required value"),
+    "a pickle's URI scheme": (prune_job(model__uri="pickle:///x"), "spec.model.uri"),
+    "a data set that is not built in": (prune_job(dataset__uri="builtin://mnist"), "spec.dataset.uri"),
+    "output that cannot be written": (prune_job(output__uri="https://example.com/x"), "spec.output.uri"),
+    "a digest too short": (prune_job(model__sha256="abc"), "spec.model.sha256"),
+    "a target of 0": (prune_job(objective__energyReductionPercent=0), "greater than or equal to 1"),
+    "a target of 96": (prune_job(objective__energyReductionPercent=96), "less than or equal to 95"),
+    "a float": (prune_job(objective__energyReductionPercent=42.6), "must be of type integer"),
+    "a negative budget": (prune_job(objective__maxAccuracyDropPoints="-1"), "maxAccuracyDropPoints"),
+    "an unknown allocation": (prune_job(algorithm={"allocation": "Best"}), '"Knapsack"'),
+    "no weight at all": (
+        prune_job(algorithm={"alpha": "0", "beta": "0.0"}),
+        "algorithm.alpha and algorithm.beta are both 0: at least one must weigh something",
+    ),
+    "no hardware": (prune_job(hardware=[]), "spec.hardware"),
+    "a class twice": (prune_job(hardware=[{"name": "a"}, {"name": "a"}]), "Duplicate value"),
+    "a measured estimate": (
+        prune_job(measurement={"meter": "Estimate"}),
+        "measurement.meter Estimate can never be Measured: set measurement.minimumProvenance to Estimated",
+    ),
+    "too few pairs": (prune_job(measurement={"pairs": 4}), "greater than or equal to 5"),
+    "a quantity that is none": (
+        prune_job(hardware=[{"name": "a", "resources": {"limits": {"cpu": "two"}}}]),
+        "resources.limits",
+    ),
+    "a target neither named nor selected": (
+        model_rollout(targets=[{"container": "server"}]),
+        "targets[] needs exactly one of name and selector",
+    ),
+    "a target both named and selected": (
+        model_rollout(targets=[{"name": "a", "selector": {"matchLabels": {"a": "b"}}}]),
+        "targets[] needs exactly one of name and selector",
+    ),
+    "a selector of everything": (
+        model_rollout(targets=[{"selector": {}}]),
+        "targets[].selector is empty and would choose every object in the namespace",
+    ),
+    "two injections": (
+        model_rollout(targets=[{"name": "a", "inject": {"env": "MODEL", "storageUri": True}}]),
+        "targets[].inject takes env or storageUri, not both",
+    ),
+    "storageUri of a Deployment": (
+        model_rollout(targets=[{"name": "a", "inject": {"storageUri": True}}]),
+        "inject.storageUri is for kind InferenceService",
+    ),
+    "an InferenceService without storageUri": (
+        model_rollout(targets=[{"kind": "InferenceService", "name": "a"}]),
+        "an InferenceService needs it",
+    ),
+    "an empty wave": (
+        model_rollout(strategy={"waves": [{"targets": 0}]}),
+        "waves[].targets is a count of 1 or more, or a percentage from 1% to 100%",
+    ),
+    "a wave of 101%": (
+        model_rollout(strategy={"waves": [{"targets": "101%"}]}),
+        "waves[].targets is a count of 1 or more, or a percentage from 1% to 100%",
+    ),
+    "Git without a repository": (
+        model_rollout(strategy={"delivery": "Git"}),
+        "strategy.git and strategy.delivery Git need each other",
+    ),
+    "a check that asks nothing": (
+        model_rollout(analysis=analysis(preset=None)),
+        "checks[] needs exactly one of preset and query",
+    ),
+    "a check that asks twice": (
+        model_rollout(analysis=analysis(query="up")),
+        "checks[] needs exactly one of preset and query",
+    ),
+    "a range without ends": (
+        model_rollout(analysis=analysis(thresholdRange={})),
+        "thresholdRange needs min, max or both",
+    ),
+    "a range upside down": (
+        model_rollout(analysis=analysis(thresholdRange={"min": "2", "max": "1"})),
+        "thresholdRange.min is greater than thresholdRange.max",
+    ),
+    "a model without a digest": (
+        model_rollout(models=[{"name": "default", "uri": "pvc://c/x"}]),
+        "sha256: Required value",
+    ),
+    "an unknown check preset": (model_rollout(analysis=analysis(preset="vibes")), '"energyPerInference"'),
+}
+
+IMMUTABLE = {
+    "model": {"model__uri": "pvc://fleet-models/other"},
+    "dataset": {"dataset__uri": "builtin://shapes100"},
+    "objective": {"objective__energyReductionPercent": 10},
+    "algorithm": {"algorithm": {"seed": 7}},
+    "hardware": {"hardware": [{"name": "other"}]},
+    "measurement": {"measurement": {"pairs": 9}},
+    "output": {"output__uri": "pvc://fleet-models/elsewhere"},
+    "run": {"run": {"image": "example.com/coppice:2"}},
+}
+
+
+@pytest.mark.parametrize("document", ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_the_api_server_accepts(kubectl: Kubectl, document: dict[str, Any]) -> None:
+    kubectl.must("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=document)
+
+
+@pytest.mark.parametrize(("document", "want_message"), REFUSED.values(), ids=REFUSED.keys())
+def test_the_api_server_refuses_with_a_message(kubectl: Kubectl, document: dict[str, Any], want_message: str) -> None:
+    result = kubectl.run("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=document)
+    assert result.returncode != 0
+    assert want_message in result.stderr
+
+
+@pytest.mark.parametrize(("field", "change"), IMMUTABLE.items(), ids=IMMUTABLE.keys())
+def test_what_defines_a_run_is_immutable(kubectl: Kubectl, field: str, change: dict[str, Any]) -> None:
+    name = {"name": f"immutable-{field}"}
+    kubectl.must("apply", "-f", "-", stdin={**prune_job(), "metadata": name})
+    result = kubectl.run("apply", "-f", "-", stdin={**prune_job(**change), "metadata": name})
+    assert f"spec.{field} is immutable: it defines the run" in result.stderr
+
+
+def test_suspend_and_rollout_may_change(kubectl: Kubectl) -> None:
+    name = {"name": "mutable"}
+    kubectl.must("apply", "-f", "-", stdin={**prune_job(), "metadata": name})
+    changed = prune_job(suspend=True, rollout={"targets": [{"name": "a"}]})
+    kubectl.must("apply", "-f", "-", stdin={**changed, "metadata": name})
+
+
+def test_the_models_of_a_rollout_are_immutable(kubectl: Kubectl) -> None:
+    kubectl.must("apply", "-f", "-", stdin=model_rollout())
+    other = [{"name": "default", "uri": "pvc://fleet-models/runs/pruned", "sha256": DIGEST[::-1].replace("a", "b")}]
+    result = kubectl.run("apply", "-f", "-", stdin=model_rollout(models=other))
+    assert "spec.models is immutable" in result.stderr
+
+
+def test_defaults_are_the_paper_s_and_visible(kubectl: Kubectl) -> None:
+    kubectl.must("apply", "-f", "-", stdin={**prune_job(), "metadata": {"name": "defaults"}})
+    query = "jsonpath={.spec.algorithm.alpha} {.spec.algorithm.fineTune.batchSize} {.spec.hardware[0].name}"
+    assert kubectl.must("get", "pj", "defaults", "-o", query) == "0.6 128 default"
+
+
+def test_short_names_category_and_columns(kubectl: Kubectl) -> None:
+    kubectl.must("apply", "-f", "-", stdin={**prune_job(), "metadata": {"name": "columns"}})
+    header = kubectl.must("get", "pj", "columns").splitlines()[0].split()
+    assert header == [
+        "NAME",
+        "TARGET",
+        "REACHED",
+        "PROVENANCE",
+        "ACCURACY",
+        "PROGRESS",
+        "STATE",
+        "READY",
+        "AGE",
+    ]
+    kubectl.must("get", "mr")
+    assert "prunejob.coppice.dev/columns" in kubectl.must("get", "coppice", "-o", "name")
+
+
+def test_kubectl_explain_teaches(kubectl: Kubectl) -> None:
+    text = kubectl.must("explain", "prunejob.spec.objective.maxAccuracyDropPoints")
+    assert "percentage points" in text
