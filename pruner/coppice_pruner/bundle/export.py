@@ -114,8 +114,8 @@ def _verify(model: LoadedModel, aside: Path, trusted_packages: tuple[str, ...]) 
     # Written so that NaN fails too.
     if not difference <= MAX_DIFFERENCE:
         raise PrunerError(
-            f"the bundle loaded again differs from the model in memory by {difference:.2g} (allowed: {MAX_DIFFERENCE:g}); "
-            "it was not kept"
+            f"the bundle loaded again differs from the model in memory by {difference:.2g} "
+            f"(allowed: {MAX_DIFFERENCE:g}); it was not kept"
         )
 
 

@@ -51,7 +51,7 @@ def apply_plan(dense: nn.Module, example_inputs: tuple[Tensor, ...], steps: Sequ
     for step in steps:
         if widths.get(step.group) != step.width:
             raise InputRefusedError(
-                f"pruning plan: group {step.group!r} has width {step.width} in the plan and {widths.get(step.group)} in "
-                "the architecture; the bundle was made from another one"
+                f"pruning plan: group {step.group!r} has width {step.width} in the plan and "
+                f"{widths.get(step.group)} in the architecture; the bundle was made from another one"
             )
     return prune(dense, example_inputs, {step.group: step.kept for step in steps})
