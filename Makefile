@@ -17,7 +17,7 @@ test: $(STAMP) ## Run every test: unit, integration on a real control plane, end
 	@echo "==> programs of the development cluster (compiled once for this machine: about 9 minutes on 2 cores)"
 	@$(BIN)/python -m devcluster build > /dev/null
 	@echo "==> integration and end-to-end tests"
-	@$(BIN)/python -m pytest tests/integration tests/e2e -q
+	@$(BIN)/python -m pytest tests --ignore tests/unit -q
 
 .PHONY: unit
 unit: $(STAMP) ## Run the unit tests only
