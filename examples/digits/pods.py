@@ -1,0 +1,145 @@
+"""Which pods of a fleet may be sent to right now, kept up to date by a watch.
+
+What a Service's endpoints are for other clients, this is for a client that goes by pod IP: on the
+development cluster pods live on loopback addresses, which EndpointSlices refuse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client, config
+
+LOGGER = logging.getLogger(__name__)
+NAME_LABEL = "app.kubernetes.io/name"
+PORT_NAME = "http"
+WATCH_SECONDS = 300
+"""The server ends a watch after this; a new list follows, which mends whatever was missed."""
+RETRY_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One pod that may be sent to."""
+
+    pod: str
+    url: str
+
+
+def endpoint_of(pod: dict[str, Any]) -> Endpoint | None:
+    """Return where a pod is reached; None unless it is Ready, has an address and is not on its way out."""
+    metadata, status = pod["metadata"], pod.get("status", {})
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or ())
+    port = next(
+        (
+            port["containerPort"]
+            for container in pod["spec"]["containers"]
+            for port in container.get("ports") or ()
+            if port.get("name") == PORT_NAME
+        ),
+        None,
+    )
+    if not ready or "deletionTimestamp" in metadata or not status.get("podIP") or port is None:
+        return None
+    return Endpoint(metadata["name"], f"http://{status['podIP']}:{port}")
+
+
+class Fleet:
+    """The endpoints of every Deployment of a fleet, by the Deployment's name.
+
+    Args:
+        namespace: Where the fleet lives.
+        selector: Label selector of its pods; each carries its Deployment's name in app.kubernetes.io/name.
+    """
+
+    def __init__(self, namespace: str, selector: str) -> None:
+        self._namespace = namespace
+        self._selector = selector
+        self._endpoints: dict[str, dict[str, Endpoint]] = defaultdict(dict)
+        self._turns: dict[str, int] = defaultdict(int)
+
+    @property
+    def deployments(self) -> tuple[str, ...]:
+        """Every Deployment that has had a Ready pod so far."""
+        return tuple(self._endpoints)
+
+    def next_endpoint(self, deployment: str) -> Endpoint | None:
+        """Return the Deployment's endpoints in turn; None when it has none, which a client would feel too."""
+        endpoints = tuple(self._endpoints[deployment].values())
+        if not endpoints:
+            return None
+        self._turns[deployment] += 1
+        return endpoints[self._turns[deployment] % len(endpoints)]
+
+    def see(self, pod: dict[str, Any]) -> None:
+        """Take in a pod as the API shows it."""
+        metadata = pod["metadata"]
+        deployment = metadata.get("labels", {}).get(NAME_LABEL, metadata["name"])
+        endpoint = endpoint_of(pod)
+        if endpoint is not None:
+            self._endpoints[deployment][endpoint.pod] = endpoint
+        elif deployment in self._endpoints:
+            self._endpoints[deployment].pop(metadata["name"], None)
+
+    def forget(self, pod: dict[str, Any]) -> None:
+        """Take in that a pod is gone."""
+        for endpoints in self._endpoints.values():
+            endpoints.pop(pod["metadata"]["name"], None)
+
+    def replace(self, pods: list[dict[str, Any]]) -> None:
+        """Take in a whole list: what is not in it is gone."""
+        for endpoints in self._endpoints.values():
+            endpoints.clear()
+        for pod in pods:
+            self.see(pod)
+
+    async def watch(self, kubeconfig: str | None = None) -> None:
+        """List and watch until cancelled; an API server that is away leaves the endpoints as they were."""
+        settings = client.Configuration()
+        await config.load_kube_config(config_file=kubeconfig, client_configuration=settings)
+        async with client.ApiClient(settings) as api_client:
+            pods = client.CoreV1Api(api_client)
+            while True:
+                try:
+                    await self._list_and_watch(pods)
+                except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                    LOGGER.warning("watching pods: %s: %s", type(error).__name__, error)
+                    await asyncio.sleep(RETRY_SECONDS)
+
+    async def _list_and_watch(self, pods: Any) -> None:
+        response = await pods.list_namespaced_pod_without_preload_content(
+            self._namespace, label_selector=self._selector, _request_timeout=10
+        )
+        # The raw call leaves an HTTP error to us.
+        response.raise_for_status()
+        listed = await response.json()
+        self.replace(listed["items"])
+        stream = await pods.list_namespaced_pod_without_preload_content(
+            self._namespace,
+            label_selector=self._selector,
+            resource_version=listed["metadata"]["resourceVersion"],
+            watch=True,
+            timeout_seconds=WATCH_SECONDS,
+            _request_timeout=WATCH_SECONDS + 10,
+        )
+        stream.raise_for_status()
+        try:
+            async for line in stream.content:
+                event = json.loads(line)
+                match event["type"]:
+                    case "ADDED" | "MODIFIED":
+                        self.see(event["object"])
+                    case "DELETED":
+                        self.forget(event["object"])
+                    case _:
+                        # 410 Gone and its like: list again.
+                        LOGGER.info("watch ended: %s", event["object"].get("message", event["type"]))
+                        return
+        finally:
+            stream.close()
