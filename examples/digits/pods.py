@@ -102,7 +102,10 @@ class Fleet:
     async def watch(self, kubeconfig: str | None = None) -> None:
         """List and watch until cancelled; an API server that is away leaves the endpoints as they were."""
         settings = client.Configuration()
-        await config.load_kube_config(config_file=kubeconfig, client_configuration=settings)
+        # The client's configuration module has no annotations.
+        await config.load_kube_config(  # type: ignore[no-untyped-call]
+            config_file=kubeconfig, client_configuration=settings
+        )
         async with client.ApiClient(settings) as api_client:
             pods = client.CoreV1Api(api_client)
             while True:

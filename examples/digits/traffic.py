@@ -5,8 +5,8 @@
 
 Each Deployment gets `rate` requests a second, one after the other over its Ready pods, whether or not
 earlier ones have been answered. Nothing is retried: a refused connection, a timeout, an answer other than
-200, an answer that does not fit the question and a Deployment without a Ready pod are failures. The summary is
-written on SIGTERM, SIGINT or after --seconds, and every second until then, so a crash loses a second at most.
+200, an answer that does not fit the question and a Deployment without a Ready pod are failures. The summary
+is written on SIGTERM, SIGINT or after --seconds, and every second until then: a crash loses one second.
 """
 
 from __future__ import annotations

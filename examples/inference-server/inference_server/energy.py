@@ -47,8 +47,9 @@ class CpuEnergy:
 
     Args:
         watts_per_core: What one busy core draws.
-        clock: CPU seconds used so far by the computation. `time.thread_time` covers a single-threaded inference
-            exactly; with more torch threads only `time.process_time` sees the helpers (and the HTTP side with them).
+        clock: CPU seconds used so far by the computation. `time.thread_time` covers a single-threaded
+            inference exactly; with more torch threads only `time.process_time` sees the helpers, and the HTTP
+            side with them.
     """
 
     provenance = "Estimated"

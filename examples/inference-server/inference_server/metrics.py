@@ -94,7 +94,7 @@ class Metrics:
         self._energy.labels(self._digest, provenance)
 
     def inferred(self, *, samples: int, energy_joules: float, provenance: str) -> None:
-        """Count one batch: its samples and its energy always together, so that their ratio means something."""
+        """Count one batch, its samples and its energy always together: their ratio is what is asked for."""
         self._inferences.labels(self._digest).inc(samples)
         self._energy.labels(self._digest, provenance).inc(energy_joules)
 

@@ -35,7 +35,10 @@ class ProbeSet:
 
 
 async def run(settings: Settings, model: ServedModel, worker: Worker, metrics: Metrics) -> None:
-    """Evaluate once, then every `probe_seconds`, until cancelled. Without usable data there is no accuracy series."""
+    """Evaluate once, then every `probe_seconds`, until cancelled.
+
+    Without usable data there is no accuracy series, and a rollout that asks for one holds.
+    """
     if not settings.probe_dataset:
         return
     try:

@@ -26,9 +26,9 @@ from inference_server.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
 IN_FLIGHT_SECONDS = 15
-"""How long requests may take to finish after the drain. With the default drain this fits the usual 30 s of grace."""
+"""How long requests may take to finish after the drain; with the default drain within 30 s of grace."""
 KEEP_ALIVE_SECONDS = 75
-"""Idle connections stay open longer than clients keep them, so that it is never we who close one under a request."""
+"""Idle connections stay open longer than clients keep them: we never close one under a request."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -40,7 +40,7 @@ class DrainingServer(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain. Unlike the base class, does not raise the signal again at the end: leaving is a success."""
+        """Begin to drain. Unlike in the base class the signal is not raised again: leaving is a success."""
         if self._state.draining:
             self.should_exit = True
             return

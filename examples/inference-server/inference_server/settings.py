@@ -31,7 +31,7 @@ class Settings:
     """What one server does. The environment variable is the field's name in upper case."""
 
     model_uri: str
-    """Bundle to serve: file://, pvc://claim/path or s3://, with #sha256=<digest of manifest.json> to verify it."""
+    """Bundle to serve: file://, pvc://claim/path or s3://; #sha256=<digest of manifest.json> has it verified."""
     claim_mounts: Mapping[str, Path] = field(default_factory=dict)
     """Where each claim of a pvc:// URI is mounted. JSON: {"claim": "/mount/path"}."""
     model_name: str = "model"
@@ -59,7 +59,7 @@ class Settings:
     device: str = "auto"
     """cpu, cuda, or auto: cuda where there is one."""
     termination_log: Path = Path("/dev/termination-log")
-    """Where the reason of a refusal goes; the kubelet shows it in the pod's status. Read by `__main__` alone."""
+    """Where the reason of a refusal goes, for the pod's status. Read by `__main__` alone."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:

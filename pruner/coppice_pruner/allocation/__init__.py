@@ -1,12 +1,31 @@
 """Chooses which channels stay. Values in, values out: nothing here sees a model or a meter.
 
-`scoring` has equation 3 in both readings and the greedy removal by score; `knapsack` chooses all widths at once
-against a predicted energy. The loop calls `propose` with a step and gets the channels to keep.
+`make_allocator` gives the mode of the spec; the loop hands it an `AllocationContext` and a step. `equation3` has the
+paper's modes in both readings, `knapsack` chooses all widths at once against a predicted energy, `per_joule` greedily,
+and `baselines` knows nothing of energy.
 """
 
-from coppice_pruner.allocation.context import AllocationContext, Layer, predicted_energy
-from coppice_pruner.allocation.knapsack import knapsack
-from coppice_pruner.allocation.propose import propose
-from coppice_pruner.allocation.scoring import layer_importance, remove_lowest
+from coppice_pruner.allocation.allocator import Allocator, make_allocator
+from coppice_pruner.allocation.baselines import Magnitude, Uniform
+from coppice_pruner.allocation.context import AllocationContext, EnergyModel, GroupState, Kept, Widths
+from coppice_pruner.allocation.criterion import Criterion
+from coppice_pruner.allocation.equation3 import Paper, PaperCorrected
+from coppice_pruner.allocation.knapsack import Knapsack
+from coppice_pruner.allocation.per_joule import PerJoule
 
-__all__ = ["AllocationContext", "Layer", "knapsack", "layer_importance", "predicted_energy", "propose", "remove_lowest"]
+__all__ = [
+    "AllocationContext",
+    "Allocator",
+    "Criterion",
+    "EnergyModel",
+    "GroupState",
+    "Kept",
+    "Knapsack",
+    "Magnitude",
+    "Paper",
+    "PaperCorrected",
+    "PerJoule",
+    "Uniform",
+    "Widths",
+    "make_allocator",
+]

@@ -1,75 +1,148 @@
-"""What an allocation knows: widths, scores, and where the joules go."""
+"""What an allocation knows: the groups with their scores, and where the joules go."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Widths = Mapping[str, int]
+PRIOR_SHARE = 0.5
+"""How far a channel's share of the saliency is drawn towards the mean. Scores of one batch or one norm are rough: a
+group whose score sits in few channels is not proven to need only these."""
+STEP_SHARE = 0.5
+"""Least share of a group's channels that one step of the energy-aware modes keeps. Scores describe the model as it is;
+far from it they say little, and the next step has new ones."""
+
+Kept = dict[str, tuple[int, ...]]
+"""For each group that changes, the channels that stay, as indices into its width now."""
+
+
+class EnergyModel(Protocol):
+    """Predicts energy from widths; `profiling.CostModel` is the measured one."""
+
+    def predict(self, widths: Widths) -> float:
+        """Return the energy of the whole model in joules per inference; a group left out has its width now."""
+        ...
+
+    def predict_choices(self, widths: Widths, group: str, choices: Sequence[int]) -> Sequence[float]:
+        """Return `predict` for each of several widths of one group, the others as given."""
+        ...
+
+    def group_energy(self, widths: Widths, group: str) -> float:
+        """Return the energy of the layers that produce a group's channels, in joules per inference."""
+        ...
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One convolution or linear layer as the profile saw it."""
+class GroupState:
+    """One channel group at the width it has now."""
 
     name: str
-    energy_joules: float
-    """Per inference, at the widths of the profile."""
-    reads: str | None
-    """Group that gives its input channels; None when these are fixed."""
-    writes: str | None
-    """Group that its output channels belong to; None when these are fixed."""
+    scores: tuple[float, ...]
+    """For each channel, zero or more; larger means keep. Squares add up: a group's score is the root of their sum."""
+    dense_width: int
+    """Width in the dense model."""
+    atoms: tuple[tuple[int, ...], ...] = ()
+    """Sets of channels that stay or go together; empty when every channel stands alone."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no allocation can work with."""
+        if not self.scores or any(not 0 <= score < math.inf for score in self.scores):
+            raise ValueError(f"group {self.name}: scores must be finite, zero or more, one for each channel")
+        if self.dense_width < len(self.scores):
+            raise ValueError(f"group {self.name}: is wider ({len(self.scores)}) than in the dense model")
+        if not self.atoms:
+            object.__setattr__(self, "atoms", tuple((channel,) for channel in range(len(self.scores))))
+        if sorted(channel for atom in self.atoms for channel in atom) != list(range(len(self.scores))):
+            raise ValueError(f"group {self.name}: atoms must hold every channel once")
+
+    @property
+    def width(self) -> int:
+        """Channels now."""
+        return len(self.scores)
+
+    @property
+    def norm(self) -> float:
+        """The group's score: for L2 the norm of all its weights, ||W_l||_2 of equation 3."""
+        return math.sqrt(sum(score**2 for score in self.scores))
+
+    def strongest(self, width: int) -> tuple[int, ...]:
+        """Return the channels that stay at a width, in order: those of the strongest atoms, of equals the earlier."""
+        size = len(self.atoms[0])
+        strength = [sum(self.scores[channel] ** 2 for channel in atom) for atom in self.atoms]
+        best = sorted(range(len(self.atoms)), key=lambda index: (-strength[index], index))[: width // size]
+        return tuple(sorted(channel for index in best for channel in self.atoms[index]))
+
+    def losses(self, choices: Sequence[int]) -> tuple[float, ...]:
+        """Return the saliency lost at each width, zero or more.
+
+        The loss is -ln of the share that stays: of the squared score, half drawn towards an even share for each channel
+        (`PRIOR_SHARE`). A signal passes through the groups one after another, so the shares multiply and their
+        logarithms add up over groups; and a group that is nearly empty becomes dear, which a plain share does not show.
+        """
+        strength = sorted((sum(self.scores[channel] ** 2 for channel in atom) for atom in self.atoms), reverse=True)
+        total = math.fsum(strength)
+        result = []
+        for width in choices:
+            even = width / self.width
+            kept = math.fsum(strength[: width // len(self.atoms[0])]) / total if total else even
+            result.append(max(0.0, -math.log((1 - PRIOR_SHARE) * kept + PRIOR_SHARE * even)))
+        return tuple(result)
 
 
 @dataclass(frozen=True)
 class AllocationContext:
     """The model as allocation sees it, at the widths it has now."""
 
-    scores: Mapping[str, tuple[float, ...]]
-    """For each group, a score for each channel, zero or more; larger means keep."""
-    layers: tuple[Layer, ...]
-    """Measured at the same widths."""
-    dense_energy_joules: Mapping[str, float] = field(default_factory=dict)
-    """Energy of the layers that write each group in the dense model: the numerator of equation 3's ratio. A group
-    left out is taken at its energy now."""
-    fixed_energy_joules: float = 0.0
-    """Per inference, of everything that no width changes."""
+    groups: tuple[GroupState, ...]
+    energy: EnergyModel
     multiple: int = 1
-    """Widths are kept to this multiple, which the hardware likes."""
+    """Widths become multiples of this, which the hardware likes; a group's width now is always permitted."""
+    min_width: int = 1
+    """No group becomes narrower than this."""
 
     def __post_init__(self) -> None:
         """Refuse what no allocation can work with."""
-        if self.multiple < 1:
-            raise ValueError(f"multiple is {self.multiple}; it must be 1 or more")
-        for name, scores in self.scores.items():
-            if not scores or any(not score >= 0 for score in scores):
-                raise ValueError(f"group {name}: scores must be zero or more, one for each channel")
+        if self.multiple < 1 or self.min_width < 1:
+            raise ValueError(f"multiple ({self.multiple}) and min_width ({self.min_width}) must be 1 or more")
 
+    @property
     def widths(self) -> dict[str, int]:
-        """Return the widths now."""
-        return {name: len(scores) for name, scores in self.scores.items()}
+        """The widths now."""
+        return {group.name: group.width for group in self.groups}
 
-    def choices(self, name: str) -> tuple[int, ...]:
-        """Return the widths a group may have, smallest first: multiples, and the width it has now."""
-        width = len(self.scores[name])
-        return (*range(min(self.multiple, width), width, self.multiple), width)
+    @property
+    def dense_widths(self) -> dict[str, int]:
+        """The widths of the dense model."""
+        return {group.name: group.dense_width for group in self.groups}
 
-    def group_energy_joules(self, name: str) -> float:
-        """Return the energy of the layers that write a group."""
-        return sum(layer.energy_joules for layer in self.layers if layer.writes == name)
+    def group(self, name: str) -> GroupState:
+        """Return a group by name."""
+        return next(group for group in self.groups if group.name == name)
 
+    def choices(self, group: GroupState, *, least_share: float = 0.0) -> tuple[int, ...]:
+        """Return the widths a group may have, smallest first; the last is its width now.
 
-def predicted_energy(context: AllocationContext, widths: Mapping[str, int]) -> float:
-    """Return the predicted energy per inference, in joules, at other widths.
+        Args:
+            group: Of this context.
+            least_share: Share of its channels that must stay; the next lower width is permitted in any case.
+        """
+        unit = math.lcm(self.multiple, len(group.atoms[0]))
+        smallest = max(unit, math.ceil(self.min_width / unit) * unit)
+        next_lower = (group.width - 1) // unit * unit
+        smallest = max(smallest, min(math.ceil(least_share * group.width / unit) * unit, next_lower))
+        return (*range(smallest, group.width, unit), group.width)
 
-    A first model: a layer's energy is proportional to its input width times its output width. Launch and memory
-    costs that do not shrink make it an underestimate of what remains; the loop corrects it with a measurement of
-    the whole model after every step, and decides by that measurement alone.
-    """
-    now = context.widths()
-    total = context.fixed_energy_joules
-    for layer in context.layers:
-        share = 1.0
-        for group in (layer.reads, layer.writes):
-            if group is not None:
-                share *= widths.get(group, now[group]) / now[group]
-        total += layer.energy_joules * share
-    return total
+    def kept(self, widths: Widths) -> Kept:
+        """Return the channels that stay at these widths, of the groups that change."""
+        return {
+            group.name: group.strongest(widths[group.name])
+            for group in self.groups
+            if widths.get(group.name, group.width) < group.width
+        }
+
+    def budget(self, step: float) -> float:
+        """Return the energy that is left when a share of the dense model's energy goes, in joules per inference."""
+        return self.energy.predict(self.widths) - step * self.energy.predict(self.dense_widths)

@@ -1,96 +1,151 @@
 """All widths at once: least saliency lost subject to a predicted energy.
 
-A multiple-choice knapsack whose costs are products of widths, so one group's price depends on its neighbours'.
-For a price of energy lambda, each group in turn takes the width with the least `loss + lambda * energy` given the
-others (block-coordinate descent, which can only lower the sum); bisection on lambda meets the budget.
+A multiple-choice knapsack whose prices depend on each other: a layer's energy is a function of its input and its output
+width, and these belong to different groups.
+
+- Small instances are solved exactly, by trying every combination.
+- For others, a ladder of prices lambda from "energy is free" to "energy is everything": at each, every group in turn
+  takes the width with the least `loss + lambda * energy` given the others, until nothing moves (block-coordinate
+  descent, which can only lower the sum). Relaxation leaves gaps between the rungs, so from each rung a walk widens one
+  group at a time, best exchange first, up to the next. The candidates do not depend on the budget, so a larger budget
+  never gets a worse answer.
 
 Source: Lagrangian relaxation of the MCKP, Kellerer, Pferschy and Pisinger, Knapsack Problems, 2004, chapter 11.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from coppice_pruner.allocation.context import AllocationContext, predicted_energy
+from coppice_pruner.allocation.context import STEP_SHARE, AllocationContext, Kept
+from coppice_pruner.allocation.criterion import Criterion
 
-_SWEEPS = 20
-_BISECTIONS = 60
+EXACT_COMBINATIONS = 2000
+"""Combinations of widths up to which all are tried; tens of milliseconds."""
+_RUNGS = 48
+_PRICES = (1e-3, 1e6)
+"""From where one joule of the whole model outweighs nothing to where it outweighs every group, in losses."""
+_SWEEPS = 8
 
 
-def knapsack(context: AllocationContext, budget_joules: float) -> dict[str, int]:
-    """Return a width for every group with predicted energy within the budget, or the smallest widths.
+@dataclass
+class Knapsack:
+    """Chooses an aligned width for every group so that the least normalised saliency is lost within the budget."""
 
-    A lower budget never gets a higher predicted energy: the price only rises.
+    exact_combinations: int = EXACT_COMBINATIONS
+    criterion = Criterion.TAYLOR
 
-    Args:
-        context: The model now.
-        budget_joules: Per inference.
-    """
-    now = context.widths()
-    if predicted_energy(context, now) <= budget_joules:
-        return now
-    losses = {name: _losses(scores) for name, scores in context.scores.items()}
-    low, high = 0.0, 1.0 / max(predicted_energy(context, now), 1e-300)
-    best = _at_price(context, losses, high)
-    while predicted_energy(context, best) > budget_joules:
-        if high > 1e300 or best == {name: context.choices(name)[0] for name in now}:
-            return best
-        low, high = high, high * 4
-        best = _at_price(context, losses, high)
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        widths = _at_price(context, losses, middle)
-        if predicted_energy(context, widths) <= budget_joules:
-            high, best = middle, widths
+    def propose(self, context: AllocationContext, step: float) -> Kept:
+        """Return what to keep when a share of the dense model's predicted energy goes."""
+        return context.kept(self.solve(context, context.budget(step)))
+
+    def solve(self, context: AllocationContext, budget_joules: float) -> dict[str, int]:
+        """Return a width for every group, predicted within the budget; the cheapest widths known if none is.
+
+        Args:
+            context: The model now.
+            budget_joules: Per inference.
+        """
+        problem = _Problem(context)
+        if math.prod(len(choices) for choices in problem.choices) <= self.exact_combinations:
+            candidates = problem.all_candidates()
         else:
-            low = middle
-    return _refill(context, losses, best, budget_joules)
+            candidates = problem.relaxed_candidates()
+        best, cheapest = None, None
+        for candidate in candidates:
+            if cheapest is None or (candidate.energy, candidate.loss) < (cheapest.energy, cheapest.loss):
+                cheapest = candidate
+            if candidate.energy <= budget_joules and (
+                best is None or (candidate.loss, candidate.energy) < (best.loss, best.energy)
+            ):
+                best = candidate
+        chosen = best or cheapest
+        return problem.widths(chosen.indices) if chosen else context.widths
+
+    def after_rollback(self, context: AllocationContext) -> None:
+        """Do nothing: the loop halves the step."""
 
 
-def saliency_lost(context: AllocationContext, widths: Mapping[str, int]) -> float:
-    """Return the objective: for each group the share of its squared score that goes, summed."""
-    return sum(_losses(context.scores[name])[width] for name, width in widths.items())
+@dataclass(frozen=True)
+class _Candidate:
+    indices: tuple[int, ...]
+    loss: float
+    energy: float
 
 
-def _at_price(context: AllocationContext, losses: Mapping[str, tuple[float, ...]], price: float) -> dict[str, int]:
-    widths = context.widths()
-    for _ in range(_SWEEPS):
-        before = dict(widths)
-        for name in widths:
-            widths[name] = min(
-                context.choices(name),
-                key=lambda width: (
-                    losses[name][width] + price * predicted_energy(context, {**widths, name: width}),
-                    width,
-                ),
-            )
-        if widths == before:
-            break
-    return widths
+class _Problem:
+    """The instance with groups and widths as indices."""
 
+    def __init__(self, context: AllocationContext) -> None:
+        self.energy = context.energy
+        self.names = [group.name for group in context.groups]
+        self.choices = [context.choices(group, least_share=STEP_SHARE) for group in context.groups]
+        self.losses = [group.losses(choices) for group, choices in zip(context.groups, self.choices, strict=True)]
+        self.full = tuple(len(choices) - 1 for choices in self.choices)
 
-def _refill(
-    context: AllocationContext, losses: Mapping[str, tuple[float, ...]], widths: dict[str, int], budget_joules: float
-) -> dict[str, int]:
-    """Spend what the relaxation's gap left over: widen whatever saves most saliency and still fits."""
-    widths = dict(widths)
-    while True:
-        candidates = []
-        for name, width in widths.items():
-            wider = next((choice for choice in context.choices(name) if choice > width), None)
-            if wider is not None and predicted_energy(context, {**widths, name: wider}) <= budget_joules:
-                candidates.append((losses[name][width] - losses[name][wider], name, wider))
-        if not candidates:
-            return widths
-        _, name, wider = max(candidates)
-        widths[name] = wider
+    def widths(self, indices: tuple[int, ...]) -> dict[str, int]:
+        return {name: choices[index] for name, choices, index in zip(self.names, self.choices, indices, strict=True)}
 
+    def candidate(self, indices: tuple[int, ...]) -> _Candidate:
+        loss = math.fsum(losses[index] for losses, index in zip(self.losses, indices, strict=True))
+        return _Candidate(indices, loss, self.energy.predict(self.widths(indices)))
 
-def _losses(scores: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the share of the squared score that is lost at each width 0..n, keeping the strongest."""
-    squares = sorted((score**2 for score in scores), reverse=True)
-    total = sum(squares) or 1.0
-    lost = [total]
-    for square in squares:
-        lost.append(lost[-1] - square)
-    return tuple(max(0.0, value / total) for value in lost)
+    def all_candidates(self) -> Iterator[_Candidate]:
+        for indices in itertools.product(*(range(len(choices)) for choices in self.choices)):
+            yield self.candidate(indices)
+
+    def relaxed_candidates(self) -> Iterator[_Candidate]:
+        full = self.candidate(self.full)
+        scale = max(full.energy, 1e-300)
+        low, high = _PRICES
+        rungs = {full.indices: full}
+        indices = self.full
+        for rung in range(_RUNGS):
+            price = low * (high / low) ** (rung / (_RUNGS - 1)) / scale
+            indices = self._descend(indices, price)
+            rungs.setdefault(indices, self.candidate(indices))
+        rungs.setdefault(zeros := tuple(0 for _ in self.full), self.candidate(zeros))
+        ordered = sorted(rungs.values(), key=lambda item: (item.energy, item.indices))
+        for here, above in itertools.zip_longest(ordered, ordered[1:]):
+            yield here
+            if above is not None:
+                yield from self._walk(here, above.energy)
+
+    def _descend(self, indices: tuple[int, ...], price: float) -> tuple[int, ...]:
+        now = list(indices)
+        for _ in range(_SWEEPS):
+            before = tuple(now)
+            for position, name in enumerate(self.names):
+                energies = self.energy.predict_choices(self.widths(tuple(now)), name, self.choices[position])
+                losses = self.losses[position]
+                now[position] = min(
+                    range(len(losses)), key=lambda index: (losses[index] + price * energies[index], index)
+                )
+            if tuple(now) == before:
+                break
+        return tuple(now)
+
+    def _walk(self, start: _Candidate, below_joules: float) -> Iterator[_Candidate]:
+        """Widen one group at a time, most saliency for a joule first, while the energy stays below a bound."""
+        here = start
+        while True:
+            best: tuple[float, int, float] | None = None
+            widths = self.widths(here.indices)
+            for position, index in enumerate(here.indices):
+                if index == self.full[position]:
+                    continue
+                gain = self.losses[position][index] - self.losses[position][index + 1]
+                wider = self.choices[position][index + 1]
+                energy = self.energy.predict_choices(widths, self.names[position], [wider])[0]
+                if energy < below_joules:
+                    rate = gain / max(energy - here.energy, 1e-300)
+                    best = max(best, (rate, -position, energy)) if best else (rate, -position, energy)
+            if best is None:
+                return
+            position = -best[1]
+            indices = tuple(value + 1 if place == position else value for place, value in enumerate(here.indices))
+            here = self.candidate(indices)
+            yield here

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from coppice_pruner.surgery import ChannelGroup
+from coppice_pruner.surgery import ChannelGroup, coupled_sum
 
 
 def l2_scores(model: nn.Module, groups: Sequence[ChannelGroup]) -> dict[str, Tensor]:
     """Score each channel of each group by the norm of the weights that produce it.
 
-    The squares of coupled producers (layers joined by a residual connection) are added before the root is taken.
+    The squares of coupled layers (joined by a residual connection, or a depthwise convolution on the way) are added
+    before the root is taken.
+
+    Args:
+        model: The model; not changed.
+        groups: Of this model.
 
     Returns:
         For each group, scores of shape (width,), float32, zero or more; larger means keep.
@@ -23,9 +28,10 @@ def l2_scores(model: nn.Module, groups: Sequence[ChannelGroup]) -> dict[str, Ten
     scores = {}
     for group in groups:
         squares_O = torch.zeros(group.width)
-        for name in group.producers:
-            weight = model.get_submodule(name).weight
-            if isinstance(weight, Tensor) and weight.shape[0] == group.width:
-                squares_O += weight.detach().float().flatten(1).square().sum(dim=1).cpu()
+        for coupling in group.couplings:
+            if coupling.module in group.layers:
+                weight_OI = model.get_submodule(coupling.module).weight
+                assert isinstance(weight_OI, Tensor)
+                squares_O += coupled_sum(coupling, weight_OI.detach().float().flatten(1).square().sum(dim=1))
         scores[group.name] = squares_O.sqrt()
     return scores

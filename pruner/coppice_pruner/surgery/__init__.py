@@ -4,17 +4,28 @@ Belongs here: the one adapter around Torch-Pruning's dependency graph, and the m
 belong here: which channels to remove (allocation) or how much they matter (saliency).
 """
 
-from coppice_pruner.surgery.groups import ChannelGroup, find_groups
-from coppice_pruner.surgery.invariant import check_invariant, masked_dense_difference
+from coppice_pruner.surgery.dependency import Coupling, Side, coupled_sum, evaluating, is_depthwise
+from coppice_pruner.surgery.groups import ChannelGroup
+from coppice_pruner.surgery.inspection import Inspection, Refusal, find_groups, inspect_groups
+from coppice_pruner.surgery.invariant import TOLERANCE, check_invariant, masked_dense_difference
 from coppice_pruner.surgery.plan import apply_plan, compose, to_steps
 from coppice_pruner.surgery.prune import prune
 
 __all__ = [
+    "TOLERANCE",
     "ChannelGroup",
+    "Coupling",
+    "Inspection",
+    "Refusal",
+    "Side",
     "apply_plan",
     "check_invariant",
     "compose",
+    "coupled_sum",
+    "evaluating",
     "find_groups",
+    "inspect_groups",
+    "is_depthwise",
     "masked_dense_difference",
     "prune",
     "to_steps",

@@ -1,120 +1,267 @@
 """The only module that imports Torch-Pruning: its dependency graph, reduced to what we rely on.
 
-Only `DependencyGraph` and the per-layer prune functions are used: the library's high-level pruners round
-widths down unasked and keep state between calls.
+Only `DependencyGraph` and the per-layer prune functions are used. The library's high-level pruners round widths
+down unasked and keep state between calls; its groups prune one after another and shift each other's indices. Here
+the graph is traced once, every group's channels are written down as indices into the model as it is, and each
+module is then cut once. `groups` takes over from here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
 
+import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
 from coppice_pruner.errors import SurgeryRefusedError
 
-_PRODUCERS = (nn.Conv2d, nn.Linear)
-# Per-channel modules: a removed channel leaves the others' values alone.
-_TRANSPARENT = (nn.BatchNorm1d, nn.BatchNorm2d, nn.PReLU)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+_MIXING_NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+
+
+class Side(Enum):
+    """Which channels of a module a group owns."""
+
+    OUTPUT = "output"
+    INPUT = "input"
+    BOTH = "both"
+    """Modules that treat every channel by itself: batch norm, depthwise convolution."""
 
 
 @dataclass(frozen=True)
-class Member:
-    """One module of a group and which of its channels belong to the group's channels, in order."""
+class Coupling:
+    """The channels of one module that belong to a group.
 
-    name: str
-    module: nn.Module
-    indices: tuple[int, ...]
-    produces: bool
-    """True for output channels, False for input channels."""
+    Example: a linear layer behind a flatten of 4x4 maps reads channel 1 of its group as inputs 16 to 31.
+    """
+
+    module: str
+    side: Side
+    channels: tuple[tuple[int, ...], ...]
+    """For each channel of the group, the module's channels that go with it."""
 
 
-class Dependencies:
-    """Which channels of which modules must be removed together.
+@dataclass(frozen=True)
+class TracedGroup:
+    """One group as the graph shows it, before anything is known about whether it may be pruned."""
+
+    leader: str
+    width: int
+    couplings: tuple[Coupling, ...]
+    refusal: str | None
+    """Why its channels cannot be removed; None if nothing in the graph speaks against it."""
+
+
+def trace(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> tuple[TracedGroup, ...]:
+    """Return every group of coupled output channels, in the order in which the model defines its layers.
 
     Args:
-        model: The model, in eval mode. Not changed by building.
-        example_inputs: One batch; the graph is traced with it.
+        model: Not changed.
+        example_inputs: One batch.
 
     Raises:
         SurgeryRefusedError: If the model cannot be traced.
     """
-
-    def __init__(self, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> None:
-        """Trace the model."""
-        self.model = model
-        self._names = {module: name for name, module in model.named_modules()}
-        # The library changes requires_grad and the mode while it traces; put both back.
-        state = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-        training = model.training
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self._graph = tp.DependencyGraph().build_dependency(model.eval(), example_inputs=example_inputs)
-        except Exception as error:
-            raise SurgeryRefusedError(
-                f"model {type(model).__name__} cannot be traced for its channel dependencies ({error}): "
-                "make its forward pass free of data-dependent control flow"
-            ) from error
-        finally:
-            model.train(training)
-            for parameter, required in state:
-                parameter.requires_grad_(required)
-
-    def roots(self) -> list[list[Member]]:
-        """Return every group once, its leading producer first; deterministic for one model."""
-        return [self._members(group) for group in self._graph.get_all_groups(root_module_types=list(_PRODUCERS))]
-
-    def group(self, leader: str, indices: Sequence[int]) -> list[Member]:
-        """Return the members touched when `indices` of the leader's output channels go."""
-        return self._members(self._pruning_group(leader, indices))
-
-    def remove(self, leader: str, indices: Sequence[int]) -> None:
-        """Remove these output channels of the leader, and what depends on them, from the model in place."""
-        self._pruning_group(leader, indices).prune()
-
-    def _pruning_group(self, leader: str, indices: Sequence[int]) -> tp.Group:
-        module = self.model.get_submodule(leader)
-        function = tp.prune_linear_out_channels if isinstance(module, nn.Linear) else _convolution_function(module)
-        return self._graph.get_pruning_group(module, function, idxs=list(indices))
-
-    def _members(self, group: tp.Group) -> list[Member]:
-        members = []
-        for dependency, indices in group:
-            module = dependency.target.module
-            name = self._names.get(module)
-            if name is None:
-                # Operations (add, concat, flatten) stand in the graph as modules of the library's own.
-                if isinstance(module, nn.Parameter):
-                    raise SurgeryRefusedError(
-                        "the model reads a parameter outside any module, which cannot be pruned with its channels: "
-                        "put it into a module"
-                    )
-                continue
-            produces = self._graph.is_out_channel_pruning_fn(dependency.handler)
-            _refuse(name, module)
-            if isinstance(module, _TRANSPARENT):
-                continue
-            members.append(Member(name, module, tuple(int(index) for index in indices), produces))
-        return members
+    graph, calls = _build(model, example_inputs)
+    names = {module: name for name, module in model.named_modules()}
+    shared = _modules_with_shared_parameters(model)
+    groups, led = [], set[str]()
+    for name, module in model.named_modules():
+        if not isinstance(module, (*_CONVOLUTIONS, nn.Linear)) or name in led or module not in graph.module2node:
+            continue
+        group = _traced(graph, name, module, names)
+        led |= {coupling.module for coupling in group.couplings if coupling.side is not Side.INPUT}
+        groups.append(replace(group, refusal=group.refusal or _refuse_reuse(group, calls, shared)))
+    return tuple(groups)
 
 
-def _convolution_function(module: nn.Module) -> object:
-    if isinstance(module, nn.Conv2d) and module.groups > 1:
-        return tp.prune_depthwise_conv_out_channels
-    return tp.prune_conv_out_channels
+def cut(model: nn.Module, removed: Mapping[tuple[str, Side], Sequence[int]]) -> None:
+    """Remove channels of modules in place, each module and side once.
+
+    Args:
+        model: Changed in place.
+        removed: Indices into each module's channels now.
+    """
+    for (name, side), indices in removed.items():
+        module = model.get_submodule(name)
+        required = {key: parameter.requires_grad for key, parameter in module.named_parameters(recurse=False)}
+        _prune_function(module, side)(module, list(indices))
+        # The library's new parameters always require gradients.
+        for key, parameter in module.named_parameters(recurse=False):
+            parameter.requires_grad_(required[key])
 
 
-def _refuse(name: str, module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d) and module.groups > 1 and module.groups != module.in_channels:
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """Put a model into eval mode and every module back into the mode it had."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield model
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _build(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> tuple[tp.DependencyGraph, dict[str, int]]:
+    names = {module: name for name, module in model.named_modules()}
+    calls: dict[str, int] = {}
+
+    def count(module: nn.Module, *_: object) -> None:
+        calls[names[module]] = calls.get(names[module], 0) + 1
+
+    # Tracing follows gradients: frozen parameters would be invisible.
+    required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    handles = [module.register_forward_hook(count) for module in model.modules()]
+    try:
+        with warnings.catch_warnings(), evaluating(model), torch.inference_mode(False), torch.enable_grad():
+            warnings.simplefilter("ignore")
+            for parameter, _ in required:
+                if parameter.is_floating_point():
+                    parameter.requires_grad_(True)
+            graph = tp.DependencyGraph().build_dependency(model, example_inputs=example_inputs, verbose=False)
+    except Exception as error:
         raise SurgeryRefusedError(
-            f"module {name}: a grouped convolution ({module.groups} groups) is not supported in this version; "
-            "use a dense or a depthwise one"
-        )
-    if isinstance(module, nn.GroupNorm | nn.LayerNorm | nn.InstanceNorm2d):
-        raise SurgeryRefusedError(
+            f"model {type(model).__name__} cannot be traced for its channel dependencies ({error}): "
+            "make its forward pass take the declared inputs and free of data-dependent control flow"
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+        for parameter, was_required in required:
+            parameter.requires_grad_(was_required)
+    return graph, calls
+
+
+def _traced(graph: tp.DependencyGraph, name: str, module: nn.Module, names: Mapping[nn.Module, str]) -> TracedGroup:
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    width = int(weight.shape[0])
+    couplings: dict[tuple[str, Side], list[list[int]]] = {}
+    refusal = None
+    for item in graph.get_pruning_group(module, _prune_function(module, Side.OUTPUT), list(range(width))):
+        member = item.dep.target.module
+        if isinstance(member, nn.Parameter):
+            refusal = refusal or (
+                f"group {name}: the model reads a parameter of shape {tuple(member.shape)} outside any module, which "
+                "cannot be pruned with its channels; put it into a module of its own"
+            )
+        member_name = names.get(member) if isinstance(member, nn.Module) else None
+        if member_name is None:
+            # Operations (add, concat, flatten) stand in the graph as modules of the library's own.
+            continue
+        refusal = refusal or _refuse_kind(member_name, member)
+        side = _side(member, produces=graph.is_out_channel_pruning_fn(item.dep.handler))
+        channels = couplings.setdefault((member_name, side), [[] for _ in range(width)])
+        for root, index in zip(item.root_idxs, item.idxs, strict=True):
+            channels[int(root)].append(int(index))
+    return TracedGroup(
+        name,
+        width,
+        tuple(
+            Coupling(member_name, side, tuple(tuple(sorted(set(indices))) for indices in channels))
+            for (member_name, side), channels in couplings.items()
+        ),
+        refusal,
+    )
+
+
+def coupled_sum(coupling: Coupling, values: Tensor) -> Tensor:
+    """Return, for each channel of a group, the sum of the values of a module's channels that go with it.
+
+    Args:
+        coupling: Of the module.
+        values: One for each of the module's channels on that side, shape (C,).
+
+    Returns:
+        Shape (width of the group,), on the CPU.
+    """
+    owners = [channel for channel, indices in enumerate(coupling.channels) for _ in indices]
+    chosen = [index for indices in coupling.channels for index in indices]
+    values = values.detach().float().cpu()
+    return torch.zeros(len(coupling.channels)).index_add_(0, torch.tensor(owners), values[chosen])
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Return whether every output channel of a convolution reads just its own input channel."""
+    return (
+        isinstance(module, _CONVOLUTIONS)
+        and module.groups > 1
+        and module.groups == module.in_channels == module.out_channels
+    )
+
+
+def _side(module: nn.Module, *, produces: bool) -> Side:
+    if isinstance(module, (*_CONVOLUTIONS, nn.Linear)) and not is_depthwise(module):
+        return Side.OUTPUT if produces else Side.INPUT
+    return Side.BOTH
+
+
+def _prune_function(module: nn.Module, side: Side) -> Callable[[nn.Module, list[int]], nn.Module]:
+    function: Callable[[nn.Module, list[int]], nn.Module]
+    if is_depthwise(module):
+        function = tp.prune_depthwise_conv_out_channels
+    elif isinstance(module, _CONVOLUTIONS):
+        function = tp.prune_conv_in_channels if side is Side.INPUT else tp.prune_conv_out_channels
+    elif isinstance(module, nn.Linear):
+        function = tp.prune_linear_in_channels if side is Side.INPUT else tp.prune_linear_out_channels
+    elif isinstance(module, _BATCH_NORMS):
+        function = tp.prune_batchnorm_out_channels
+    elif isinstance(module, _INSTANCE_NORMS):
+        function = tp.prune_instancenorm_out_channels
+    else:
+        assert isinstance(module, nn.PReLU)
+        function = tp.prune_prelu_out_channels
+    return function
+
+
+def _refuse_kind(name: str, module: nn.Module) -> str | None:
+    if isinstance(module, _MIXING_NORMS):
+        return (
             f"module {name}: {type(module).__name__} mixes channels, so removing some changes the others; "
-            "this version prunes through batch norm only"
+            "use batch norm there, or leave this width as it is"
         )
+    if isinstance(module, _CONVOLUTIONS):
+        if module.groups > 1 and module.groups == module.out_channels != module.in_channels:
+            return (
+                f"module {name}: a convolution of {module.groups} groups from {module.in_channels} to "
+                f"{module.out_channels} channels cannot lose channels evenly; use a dense or a depthwise one"
+            )
+        return None
+    if isinstance(module, (nn.Linear, *_BATCH_NORMS, *_INSTANCE_NORMS, nn.PReLU)):
+        return None
+    return (
+        f"module {name}: channels of {type(module).__name__} cannot be removed in this version; "
+        "convolution, linear, batch norm, instance norm and PReLU layers can"
+    )
+
+
+def _refuse_reuse(group: TracedGroup, calls: Mapping[str, int], shared: Mapping[str, str]) -> str | None:
+    for coupling in group.couplings:
+        name = coupling.module
+        if name in shared:
+            return f"module {name}: shares its parameters with module {shared[name]}; untie them"
+        if calls.get(name, 0) > 1:
+            return (
+                f"module {name}: is called {calls[name]} times in one forward pass, so its channels cannot be told "
+                "apart; give each call a module of its own"
+            )
+    return None
+
+
+def _modules_with_shared_parameters(model: nn.Module) -> dict[str, str]:
+    owners: dict[int, str] = {}
+    shared = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owner = owners.setdefault(id(parameter), name)
+            if owner != name:
+                shared[owner], shared[name] = name, owner
+    return shared

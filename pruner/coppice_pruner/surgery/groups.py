@@ -1,14 +1,12 @@
-"""Channel groups: the units that allocation chooses widths for."""
+"""Channel groups: the units that allocation chooses widths for. `inspection` proves which of them may be pruned."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from coppice_pruner.errors import SurgeryRefusedError
-from coppice_pruner.surgery.dependency import Dependencies, Member
+from coppice_pruner.surgery.dependency import Coupling, Side, TracedGroup, is_depthwise, trace
 
 
 @dataclass(frozen=True)
@@ -20,44 +18,69 @@ class ChannelGroup:
     """
 
     name: str
-    """Module whose output channels lead the group."""
+    """Module whose output channels lead the group: of its layers, the one the model defines first."""
     width: int
     """Channels now."""
-    producers: tuple[str, ...]
-    """Modules whose output channels are the group's."""
+    layers: tuple[str, ...]
+    """Modules that produce the group's channels: convolutions and linear layers, depthwise ones included."""
     consumers: tuple[str, ...]
     """Modules that read the group's channels as input."""
+    atom: int = 1
+    """Channels that stay or go together, see `atoms`; more than 1 where a grouped convolution is involved."""
+    couplings: tuple[Coupling, ...] = ()
+    """Every module that a cut touches, with its channels."""
+
+    @property
+    def atoms(self) -> tuple[tuple[int, ...], ...]:
+        """Return the sets of channels that stay or go together.
+
+        A convolution in G groups must keep as many channels in each of them, so the same position goes from all:
+        with a width of 6 and 2 groups, (0, 3), (1, 4) and (2, 5).
+        """
+        stride = self.width // self.atom
+        return tuple(tuple(range(position, self.width, stride)) for position in range(stride))
 
 
-def find_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> tuple[ChannelGroup, ...]:
-    """Return the groups of a model that may be pruned.
+def traced_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> tuple[tuple[ChannelGroup, str | None], ...]:
+    """Return every group with a consumer and, where the graph already tells, why it cannot be pruned."""
+    result = []
+    for traced in trace(model, example_inputs):
+        group = _group(model, traced)
+        if group.consumers or traced.refusal is not None:
+            result.append((group, traced.refusal or _refuse_atoms(model, group)))
+    return tuple(result)
 
-    The layer that gives the model's output has no consumer and is left alone, and so is everything tied to it.
 
-    Args:
-        model: The model; not changed.
-        example_inputs: One batch, shapes (N, ...).
+def prunable(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> dict[str, ChannelGroup]:
+    """Return the groups that the graph does not refuse, by name, without trying cuts."""
+    return {group.name: group for group, reason in traced_groups(model, example_inputs) if reason is None}
 
-    Raises:
-        SurgeryRefusedError: If the model has a module that cannot be held to the masked-dense invariant, or no
-            group at all.
-    """
-    groups = []
-    for members in Dependencies(model, example_inputs).roots():
-        consumers = _unique(member for member in members if not member.produces)
-        if not consumers:
+
+def _group(model: nn.Module, traced: TracedGroup) -> ChannelGroup:
+    layers, consumers, atom = [], [], 1
+    for coupling in traced.couplings:
+        module = model.get_submodule(coupling.module)
+        if coupling.side is Side.INPUT:
+            consumers.append(coupling.module)
+        elif coupling.side is Side.OUTPUT or is_depthwise(module):
+            layers.append(coupling.module)
+        if coupling.side is not Side.BOTH:
+            atom = max(atom, int(getattr(module, "groups", 1)))
+    return ChannelGroup(traced.leader, traced.width, tuple(layers), tuple(consumers), atom, traced.couplings)
+
+
+def _refuse_atoms(model: nn.Module, group: ChannelGroup) -> str | None:
+    """Return why a grouped convolution cannot lose whole atoms of this group, if so."""
+    if group.atom == 1:
+        return None
+    for coupling in group.couplings:
+        groups = int(getattr(model.get_submodule(coupling.module), "groups", 1))
+        if coupling.side is Side.BOTH or groups == 1:
             continue
-        producers = _unique(member for member in members if member.produces)
-        groups.append(ChannelGroup(members[0].name, len(members[0].indices), producers, consumers))
-    if not groups:
-        raise SurgeryRefusedError(
-            f"model {type(model).__name__} has no channels to prune: it needs at least two convolution or linear "
-            "layers in a row"
-        )
-    # The graph lists groups from the output backwards; people read a model from its input.
-    order = {name: position for position, (name, _) in enumerate(model.named_modules())}
-    return tuple(sorted(groups, key=lambda group: order[group.name]))
-
-
-def _unique(members: Iterable[Member]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(member.name for member in members))
+        one_to_one = coupling.channels == tuple((channel,) for channel in range(group.width))
+        if groups != group.atom or not one_to_one:
+            return (
+                f"module {coupling.module}: a convolution in {groups} groups cannot lose channels of the {group.width} "
+                f"it shares with {group.name} evenly; use a dense or a depthwise one"
+            )
+    return None

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from coppice_api.bundle import PruningStep
 from coppice_pruner.errors import InputRefusedError
-from coppice_pruner.surgery.groups import ChannelGroup, find_groups
+from coppice_pruner.surgery.groups import ChannelGroup, prunable
 from coppice_pruner.surgery.prune import prune
 
 Kept = dict[str, tuple[int, ...]]
@@ -47,7 +47,7 @@ def apply_plan(dense: nn.Module, example_inputs: tuple[Tensor, ...], steps: Sequ
     """
     if not steps:
         return dense
-    widths = {group.name: group.width for group in find_groups(dense, example_inputs)}
+    widths = {name: group.width for name, group in prunable(dense, example_inputs).items()}
     for step in steps:
         if widths.get(step.group) != step.width:
             raise InputRefusedError(

@@ -18,7 +18,7 @@ def test_scores_are_the_norms_of_the_producing_weights() -> None:
     for group in groups:
         for channel in range(group.width):
             total = 0.0
-            for name in group.producers:
+            for name in group.layers:
                 for value in model.get_submodule(name).weight[channel].flatten().tolist():  # type: ignore[index,union-attr,operator]
                     total += value**2
             assert abs(float(scores[group.name][channel]) - total**0.5) < 1e-5

@@ -1,0 +1,162 @@
+"""Units: a convolution or linear layer with the norm and activation that follow it, and what they were given.
+
+On every device worth deploying to, norm and activation ride along with the layer before them; measured alone they would
+be charged a trip to memory that the deployed model does not make.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from coppice_pruner.surgery import evaluating, is_depthwise
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LAYERS = (*CONVOLUTIONS, nn.Linear)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_ACTIVATIONS = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.ELU, nn.Sigmoid,
+    nn.Tanh, nn.Softplus, nn.Mish, nn.Identity, nn.Dropout, nn.Dropout2d,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One layer with its followers, and the activations it was given in one forward pass."""
+
+    layer: str
+    """Name of the convolution or linear layer."""
+    modules: tuple[nn.Module, ...]
+    """The layer, then its norm and activation, in the order of calls."""
+    inputs: tuple[Tensor, ...]
+    """What the layer was given, one entry for each call."""
+
+    def run(self) -> None:
+        """Do once what the unit does in one forward pass."""
+        for activation in self.inputs:
+            for module in self.modules:
+                activation = module(activation)
+
+
+def record_units(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> tuple[Unit, ...]:
+    """Return the units of a model with recorded activations, in the order in which they run.
+
+    Args:
+        model: Run once in eval mode; not changed.
+        example_inputs: One batch.
+    """
+    calls: list[tuple[str, nn.Module, Tensor, Tensor]] = []
+
+    def record(name: str, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+            calls.append((name, module, inputs[0], output))
+
+    handles = [
+        module.register_forward_hook(lambda item, inputs, output, name=name: record(name, item, inputs, output))
+        for name, module in model.named_modules()
+        if isinstance(module, (*LAYERS, *_BATCH_NORMS, *_ACTIVATIONS))
+    ]
+    try:
+        with evaluating(model), torch.no_grad():
+            model(*example_inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    followers: dict[str, tuple[nn.Module, ...]] = {}
+    inputs: dict[str, list[Tensor]] = {}
+    for position, (name, module, given, output) in enumerate(calls):
+        if isinstance(module, LAYERS):
+            followers.setdefault(name, (module, *_followers(calls[position + 1 :], output)))
+            inputs.setdefault(name, []).append(given.detach())
+    return tuple(Unit(name, followers[name], tuple(inputs[name])) for name in followers)
+
+
+def resized(unit: Unit, *, in_channels: int, out_channels: int) -> Unit:
+    """Return the unit as it would be at other widths, with random weights and activations.
+
+    Args:
+        unit: As recorded.
+        in_channels: Of the layer; features for a linear layer.
+        out_channels: The same; equal to `in_channels` for a depthwise convolution.
+    """
+    layer = unit.modules[0]
+    like = next(layer.parameters())
+    modules = [_resized_layer(layer, in_channels, out_channels)]
+    for follower in unit.modules[1:]:
+        if isinstance(follower, _BATCH_NORMS):
+            modules.append(type(follower)(out_channels, affine=follower.affine))
+        elif isinstance(follower, nn.PReLU) and follower.num_parameters > 1:
+            modules.append(nn.PReLU(out_channels))
+        else:
+            modules.append(follower)
+    activations = []
+    for given in unit.inputs:
+        shape = list(given.shape)
+        shape[1 if isinstance(layer, CONVOLUTIONS) else -1] = in_channels
+        activation = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(like)
+        if given.dim() == 4 and given.is_contiguous(memory_format=torch.channels_last) and not given.is_contiguous():
+            activation = activation.contiguous(memory_format=torch.channels_last)
+        activations.append(activation)
+    return Unit(unit.layer, tuple(module.to(like).eval() for module in modules), tuple(activations))
+
+
+def signature(unit: Unit) -> tuple[object, ...]:
+    """Return what decides a unit's cost besides its widths: units with equal signatures share a table."""
+    layer = unit.modules[0]
+    spatial = tuple(
+        tuple(given.shape[:1] + given.shape[2:]) if isinstance(layer, CONVOLUTIONS) else tuple(given.shape[:-1])
+        for given in unit.inputs
+    )
+    geometry: tuple[object, ...] = ()
+    if isinstance(layer, CONVOLUTIONS):
+        groups = "depthwise" if is_depthwise(layer) else layer.groups
+        geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, groups)
+    chain = tuple(type(module).__name__ for module in unit.modules)
+    return (chain, layer.bias is not None, geometry, spatial)
+
+
+def channels(layer: nn.Module) -> tuple[int, int]:
+    """Return a layer's input and output widths."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    assert isinstance(layer, CONVOLUTIONS)
+    return layer.in_channels, layer.out_channels
+
+
+def alignment(layer: nn.Module, multiple: int) -> int:
+    """Return what a layer's widths must be a multiple of."""
+    if isinstance(layer, CONVOLUTIONS) and not is_depthwise(layer):
+        return math.lcm(multiple, layer.groups)
+    return multiple
+
+
+def _followers(calls: Sequence[tuple[str, nn.Module, Tensor, Tensor]], output: Tensor) -> list[nn.Module]:
+    found: list[nn.Module] = []
+    for _, module, given, following in calls:
+        # The next call belongs to the unit only if it takes the very tensor the unit gave.
+        if given is not output or isinstance(module, LAYERS):
+            break
+        found.append(module)
+        output = following
+    return found
+
+
+def _resized_layer(layer: nn.Module, in_channels: int, out_channels: int) -> nn.Module:
+    if isinstance(layer, nn.Linear):
+        return nn.Linear(in_channels, out_channels, bias=layer.bias is not None)
+    assert isinstance(layer, CONVOLUTIONS)
+    return type(layer)(
+        in_channels,
+        out_channels,
+        layer.kernel_size,  # type: ignore[arg-type]
+        stride=layer.stride,  # type: ignore[arg-type]
+        padding=layer.padding,  # type: ignore[arg-type]
+        dilation=layer.dilation,  # type: ignore[arg-type]
+        groups=in_channels if is_depthwise(layer) else layer.groups,
+        bias=layer.bias is not None,
+        padding_mode=layer.padding_mode,
+    )

@@ -1,0 +1,90 @@
+"""What can be pruned in a model: every group is tried on a copy before it is offered."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from coppice_pruner.errors import SurgeryRefusedError
+from coppice_pruner.surgery.groups import ChannelGroup, traced_groups
+from coppice_pruner.surgery.invariant import probe
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A group that is left at its width, and why."""
+
+    group: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What can be pruned in a model, and what cannot."""
+
+    groups: tuple[ChannelGroup, ...]
+    refused: tuple[Refusal, ...]
+
+
+def find_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> tuple[ChannelGroup, ...]:
+    """Return the groups of a model that may be pruned, in the order in which the model defines its layers.
+
+    The layer that gives the model's output has no consumer and is left alone, and so is everything tied to it.
+    Groups that cannot be held to the masked-dense invariant are left at their width and logged by module name.
+
+    Args:
+        model: The model; not changed.
+        example_inputs: One batch, shapes (N, ...). Only its shapes and, for integers, its values matter.
+
+    Raises:
+        SurgeryRefusedError: If no group may be pruned, with the module at fault and what to do.
+    """
+    inspection = inspect_groups(model, example_inputs)
+    for refusal in inspection.refused:
+        _log.warning("group %s keeps its width: %s", refusal.group, refusal.reason)
+    if not inspection.groups:
+        reasons = "; ".join(refusal.reason for refusal in inspection.refused)
+        raise SurgeryRefusedError(
+            f"model {type(model).__name__} has no channels to prune: "
+            + (reasons or "it needs at least two convolution or linear layers in a row")
+        )
+    return inspection.groups
+
+
+def inspect_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Inspection:
+    """Return what can be pruned and what cannot, after trying a cut of every group on a copy.
+
+    The graph alone does not show everything: a softmax over channels, a head size kept in an attribute, or a
+    reshape across channels only shows when a cut model is compared with the masked dense one. Each group is cut
+    by one atom and compared; the cost is two forward passes and a copy a group, so call it once a run.
+
+    Args:
+        model: The model; not changed.
+        example_inputs: As for `find_groups`.
+
+    Raises:
+        SurgeryRefusedError: If the model cannot be traced.
+    """
+    groups, refused = [], []
+    inputs = tuple(_noise(item) for item in example_inputs)
+    for group, reason in traced_groups(model, example_inputs):
+        if reason is None:
+            reason = probe(model, group, inputs)
+        if reason is None:
+            groups.append(group)
+        else:
+            refused.append(Refusal(group.name, reason))
+    return Inspection(tuple(groups), tuple(refused))
+
+
+def _noise(example: Tensor) -> Tensor:
+    """Return random values of an example's shape: zeros would hide most differences."""
+    if not example.is_floating_point():
+        return example
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(example.shape, generator=generator).to(example)

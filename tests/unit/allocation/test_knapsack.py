@@ -1,0 +1,138 @@
+"""The knapsack against trying everything."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coppice_pruner.allocation import AllocationContext, GroupState, Knapsack
+from coppice_pruner.allocation.context import STEP_SHARE
+from tests.unit.allocation.instances import context, contexts
+
+RELAXED = Knapsack(exact_combinations=0)
+
+
+def loss_of(instance: AllocationContext, widths: dict[str, int]) -> float:
+    return sum(group.losses([widths[group.name]])[0] for group in instance.groups)
+
+
+def all_widths(instance: AllocationContext) -> list[dict[str, int]]:
+    names = [group.name for group in instance.groups]
+    return [
+        dict(zip(names, widths, strict=True))
+        for widths in itertools.product(*(instance.choices(group, least_share=STEP_SHARE) for group in instance.groups))
+    ]
+
+
+def best_loss(instance: AllocationContext, budget: float) -> float | None:
+    losses = [loss_of(instance, item) for item in all_widths(instance) if instance.energy.predict(item) <= budget]
+    return min(losses, default=None)
+
+
+@given(contexts(), st.floats(0.05, 1.1))
+def test_small_instances_are_solved_exactly(instance: AllocationContext, share: float) -> None:
+    budget = share * instance.energy.predict(instance.widths)
+    widths = Knapsack().solve(instance, budget)
+    want = best_loss(instance, budget)
+    if want is None:
+        cheapest = min(instance.energy.predict(item) for item in all_widths(instance))
+        assert instance.energy.predict(widths) == pytest.approx(cheapest)
+    else:
+        assert instance.energy.predict(widths) <= budget
+        assert loss_of(instance, widths) == pytest.approx(want)
+
+
+@settings(max_examples=60, deadline=None)
+@given(contexts(), st.floats(0.05, 1.1))
+def test_the_relaxation_meets_every_budget_that_can_be_met(instance: AllocationContext, share: float) -> None:
+    budget = share * instance.energy.predict(instance.widths)
+    widths = RELAXED.solve(instance, budget)
+    want = best_loss(instance, budget)
+    if want is not None:
+        assert instance.energy.predict(widths) <= budget
+        assert loss_of(instance, widths) >= want - 1e-9
+
+
+def test_the_relaxation_is_close_to_the_best_on_average() -> None:
+    # One instance may leave a gap of about one atom, so the mean over many budgets is what is held.
+    instance = context(
+        {
+            "a": [(7 * index) % 11 + 1.0 for index in range(8)],
+            "b": [(5 * index) % 13 + 0.5 for index in range(8)],
+            "c": [(3 * index) % 7 + 2.0 for index in range(8)],
+        },
+        slopes=(0.5, 1.0, 0.7, 0.2),
+        overheads=(1.0, 0.5, 0.5, 0.2),
+    )
+    total = instance.energy.predict(instance.widths)
+    gaps = []
+    for share in (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.55, 0.5):
+        want = best_loss(instance, share * total)
+        assert want is not None
+        gaps.append(loss_of(instance, RELAXED.solve(instance, share * total)) - want)
+    assert sum(gaps) / len(gaps) < 0.03
+    assert max(gaps) < 0.1
+
+
+@settings(max_examples=60, deadline=None)
+@given(contexts(), st.floats(0.05, 1.0), st.floats(0.05, 1.0), st.sampled_from([Knapsack(), RELAXED]))
+def test_a_larger_budget_never_loses_more(
+    instance: AllocationContext, one: float, other: float, solver: Knapsack
+) -> None:
+    total = instance.energy.predict(instance.widths)
+    tight, wide = (solver.solve(instance, share * total) for share in sorted((one, other)))
+    if instance.energy.predict(tight) <= min(one, other) * total:
+        assert loss_of(instance, wide) <= loss_of(instance, tight) + 1e-9
+
+
+def test_joules_are_taken_where_they_are_cheap_to_give() -> None:
+    scores = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+    instance = context({"cheap": scores, "between": (1.0,), "dear": scores}, slopes=(0.1, 0.1, 9.0, 0.1))
+    assert Knapsack().propose(instance, step=0.15) == {"dear": (1, 2, 3, 4, 5)}
+
+
+def test_a_step_is_a_share_of_the_dense_model() -> None:
+    half_done = context({"g": (1.0,) * 10}, dense={"g": 20}, slopes=(1.0, 0.0))
+    kept = Knapsack().propose(half_done, step=0.1)
+    assert len(kept["g"]) == 8, "0.1 of 20 J are 2 of the 10 J that are left"
+
+
+def test_nothing_left_to_remove_is_an_empty_proposal() -> None:
+    assert Knapsack().propose(context({"g": (1.0,), "h": (2.0,)}), step=0.5) == {}
+
+
+def test_a_step_that_cannot_be_met_goes_as_far_as_a_step_may() -> None:
+    instance = context({"g": (1.0, 2.0, 3.0, 4.0)}, overheads=(100.0, 0.0))
+    assert Knapsack().propose(instance, step=0.9) == {"g": (2, 3)}
+    assert Knapsack().propose(context({"g": (2.0, 1.0)}, multiple=1), step=0.9) == {"g": (0,)}
+
+
+def test_loss_is_the_share_that_goes_drawn_half_to_an_even_one() -> None:
+    group = GroupState("g", (4.0, 3.0, 2.0, 1.0), 4)
+    want = [-math.log(0.5 * share + 0.5 * width / 4) for width, share in ((1, 16 / 30), (2, 25 / 30), (3, 29 / 30))]
+    assert group.losses([1, 2, 3, 4]) == pytest.approx((*want, 0.0))
+
+
+def test_channels_that_all_score_nothing_are_lost_evenly() -> None:
+    assert GroupState("g", (0.0, 0.0), 2).losses([1, 2]) == pytest.approx((math.log(2), 0.0))
+
+
+@given(st.lists(st.floats(0.0, 10.0), min_size=1, max_size=8))
+def test_fewer_channels_never_lose_less(scores: list[float]) -> None:
+    losses = GroupState("g", tuple(scores), len(scores)).losses(range(1, len(scores) + 1))
+    assert all(narrow >= wide for narrow, wide in itertools.pairwise(losses))
+
+
+def test_twenty_groups_are_solved_in_seconds() -> None:
+    # 20 groups of 64 channels at a multiple of 8: 8 ** 20 combinations.
+    instance = context(
+        {f"g{index}": [1.0 + (index * 37 + channel * 17) % 64 for channel in range(64)] for index in range(20)},
+        multiple=8,
+    )
+    budget = 0.5 * instance.energy.predict(instance.widths)
+    widths = Knapsack().solve(instance, budget)
+    assert 0.8 * budget < instance.energy.predict(widths) <= budget
