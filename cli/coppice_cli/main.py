@@ -9,6 +9,7 @@ import typer
 import yaml
 
 from coppice_api import crd
+from coppice_cli.run_command import run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,6 +53,19 @@ def validate(
             typer.echo(f"{name}: valid")
     if problems:
         raise typer.Exit(4)
+
+
+app.command()(run)
+
+
+@app.command()
+def pod() -> None:
+    """Entry point of the run's container: reads COPPICE_RUN_CONFIG, serves /metrics, leaves its report."""
+    import os
+
+    from coppice_pruner.pod import main
+
+    raise typer.Exit(main(os.environ))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 PrunerError
 ├── InputRefusedError      the model, data or settings cannot be used (exit code 4): change the input
 │   └── SurgeryRefusedError  a module cannot be pruned without changing what it computes
+├── MeasurementFailedError   a meter gave nothing that a figure could be made of: change the measurement
 └── InvariantViolatedError   the sliced model is not the masked dense model: a defect, nothing ships
 """
 
@@ -19,6 +20,10 @@ class InputRefusedError(PrunerError):
 
 class SurgeryRefusedError(InputRefusedError):
     """A module cannot be held to the masked-dense invariant; the message names it."""
+
+
+class MeasurementFailedError(PrunerError):
+    """A meter gave nothing that a figure could be made of; the message says what to change."""
 
 
 class InvariantViolatedError(PrunerError):

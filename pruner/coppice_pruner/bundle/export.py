@@ -20,6 +20,7 @@ from coppice_api.bundle import (
     EXPORTED_NAME,
     MANIFEST_NAME,
     ONNX_NAME,
+    REPORT_NAME,
     WEIGHTS_NAME,
     BundleFile,
     BundleManifest,
@@ -39,6 +40,7 @@ def export_bundle(
     *,
     report: RunReport | None = None,
     parent_sha256: str | None = None,
+    report_html: str | None = None,
     trusted_packages: tuple[str, ...] = (),
 ) -> str:
     """Write a model as a bundle and return its digest. Nothing appears at `directory` unless all of it is right.
@@ -48,6 +50,7 @@ def export_bundle(
         directory: Must not exist yet.
         report: Figures to put into the manifest.
         parent_sha256: Digest of the model it was pruned from.
+        report_html: The report for people.
         trusted_packages: As for `load_bundle`, which checks the result.
 
     Raises:
@@ -59,6 +62,8 @@ def export_bundle(
     directory.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}-"))
     try:
+        if report_html is not None:
+            (aside / REPORT_NAME).write_text(report_html, encoding="utf-8")
         _write(model, aside, report, parent_sha256)
         _verify(model, aside, trusted_packages)
         _sync(aside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from coppice_pruner.errors import InputRefusedError
@@ -19,6 +20,16 @@ class Splits:
     evaluation_images: Tensor
     evaluation_labels: Tensor
     classes: tuple[str, ...]
+
+    def to(self, device: torch.device) -> Splits:
+        """Return the same samples on a device."""
+        return Splits(
+            self.train_images.to(device),
+            self.train_labels.to(device),
+            self.evaluation_images.to(device),
+            self.evaluation_labels.to(device),
+            self.classes,
+        )
 
     def sha256(self) -> str:
         """Return a digest of every value, in a fixed order."""

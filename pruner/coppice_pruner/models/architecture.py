@@ -13,7 +13,7 @@ from torch import nn
 
 from coppice_api.bundle import ArchitectureSource
 from coppice_pruner.errors import InputRefusedError
-from coppice_pruner.models import zoo
+from coppice_pruner.models import huggingface, zoo
 
 _ZOO: dict[str, Callable[..., nn.Module]] = {"vgg": zoo.vgg, "resnet": zoo.resnet}
 
@@ -26,7 +26,7 @@ def build(source: ArchitectureSource, *, trusted_packages: Sequence[str] = ()) -
     """Return the dense module, randomly initialised, in eval mode.
 
     Args:
-        source: `coppice://vgg`, `coppice://resnet`, or `python://package.module:factory`.
+        source: `coppice://vgg`, `coppice://resnet`, `transformers://image-classification`, or `python://package.module:factory`.
         trusted_packages: Packages whose factories may be called.
 
     Raises:
@@ -49,6 +49,8 @@ def _factory(source: str, trusted_packages: Sequence[str]) -> Callable[..., nn.M
             known = ", ".join(f"coppice://{name}" for name in _ZOO)
             raise ArchitectureRefusedError(f"architecture {source}: unknown; there are {known}")
         return _ZOO[rest]
+    if source == huggingface.SOURCE:
+        return huggingface.image_classification
     if scheme != "python":
         raise ArchitectureRefusedError(f"architecture {source}: use coppice:// or python://package.module:factory")
     module_name, _, name = rest.partition(":")

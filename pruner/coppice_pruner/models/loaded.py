@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,10 @@ class LoadedModel:
     sha256: str | None = None
     """Digest of the bundle it was loaded from; None for a model made in memory."""
     task: str = "image-classification"
+
+    def on_cpu(self) -> LoadedModel:
+        """Return the same with its module moved to the CPU, where bundles are written."""
+        return dataclasses.replace(self, module=self.module.cpu())
 
     def example_inputs(self, batch_size: int = 2) -> tuple[Tensor, ...]:
         """Return a batch of zeros, shapes (batch_size, ...): for tracing, never for measuring."""

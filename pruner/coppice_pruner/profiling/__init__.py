@@ -7,7 +7,7 @@ both (`cost_model`). Does not belong here: the meters, and choosing widths (allo
 from coppice_pruner.profiling.cost_model import Axis, CostModel, LayerCost, Observation, Table
 from coppice_pruner.profiling.grid import build_cost_model
 from coppice_pruner.profiling.layers import LayerProfile, profile_layers
-from coppice_pruner.profiling.window import EnergyCounter, MeasurementFailedError, Window, measure_window
+from coppice_pruner.profiling.window import EnergyCounter, Window, measure_window
 
 __all__ = [
     "Axis",
@@ -15,7 +15,6 @@ __all__ = [
     "EnergyCounter",
     "LayerCost",
     "LayerProfile",
-    "MeasurementFailedError",
     "Observation",
     "Table",
     "Window",

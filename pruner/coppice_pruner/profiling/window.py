@@ -11,13 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from coppice_pruner.errors import PrunerError
+from coppice_pruner.errors import MeasurementFailedError
 
 _WARM_UP_RUNS = 3
-
-
-class MeasurementFailedError(PrunerError):
-    """A meter gave nothing that a figure could be made of; the message says what to change."""
 
 
 class EnergyCounter(Protocol):

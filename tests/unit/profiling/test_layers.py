@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from coppice_pruner.errors import InputRefusedError
-from coppice_pruner.profiling import LayerProfile, MeasurementFailedError, measure_window, profile_layers
+from coppice_pruner.errors import InputRefusedError, MeasurementFailedError
+from coppice_pruner.profiling import LayerProfile, measure_window, profile_layers
 from tests.unit.profiling.fakes import Machine
 from tests.unit.surgery import networks
 

@@ -1,0 +1,115 @@
+"""Checkpoints: the run as of its last finished step, so that another pod can go on.
+
+A checkpoint is a directory `checkpoints/<iteration>` with `model.safetensors` and `state.json`; the state names the
+weights' digest and is written last, so a torn one is recognised and the one before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import nn
+
+from coppice_pruner.run.journal import Iteration
+from coppice_pruner.storage import Place
+
+SCHEMA = "coppice.dev/checkpoint/v1"
+_STATE = "state.json"
+_WEIGHTS = "model.safetensors"
+_KEPT_CHECKPOINTS = 2
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything the loop's decisions depend on, as JSON values."""
+
+    spec_digest: str
+    iterations: tuple[Iteration, ...]
+    step: float
+    rollbacks: int
+    kept: dict[str, tuple[int, ...]]
+    """Of the dense model's channels."""
+    dense: dict[str, Any]
+    """ModelFigures of the dense model."""
+    accuracy_ratio: float
+    energy_reduction_ratio: float
+    cost_model: dict[str, Any]
+    layer_energies: dict[str, float]
+    run_energy_joules: float
+    """Used by all pods so far."""
+    run_seconds: float
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        place: The run's artifacts.
+        scratch: For writing aside.
+    """
+
+    def __init__(self, place: Place, scratch: Path) -> None:
+        self._place, self._scratch = place, scratch
+
+    def save(self, state: State, model: nn.Module) -> None:
+        """Write a checkpoint and remove all but the last two."""
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._scratch) as aside:
+            weights = Path(aside) / _WEIGHTS
+            save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, weights)
+            document = {
+                "schemaVersion": SCHEMA,
+                **{name: value for name, value in vars(state).items() if name != "iterations"},
+                "iterations": [item.to_dict() for item in state.iterations],
+                "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+            }
+            (Path(aside) / _STATE).write_text(json.dumps(document))
+            self._place.publish(Path(aside), self._name(len(state.iterations)), last=_STATE)
+        for number in self._numbers()[:-_KEPT_CHECKPOINTS]:
+            self._place.remove(self._name(number))
+
+    def latest(self, spec_digest: str) -> tuple[State, dict[str, Any]] | None:
+        """Return the newest whole checkpoint of this spec and its weights, None when there is none."""
+        for number in reversed(self._numbers()):
+            try:
+                found = self._read(self._name(number), spec_digest)
+            except (ValueError, KeyError, TypeError, SafetensorError) as error:
+                _log.warning("checkpoint %s is damaged (%s); trying the one before it", number, error)
+                continue
+            if found is not None:
+                return found
+        return None
+
+    def clear(self) -> None:
+        """Remove all: the run has ended."""
+        for number in self._numbers():
+            self._place.remove(self._name(number))
+
+    def _read(self, name: str, spec_digest: str) -> tuple[State, dict[str, Any]] | None:
+        text, weights = self._place.read(f"{name}/{_STATE}"), self._place.read(f"{name}/{_WEIGHTS}")
+        if text is None or weights is None:
+            raise ValueError("a file is missing")
+        document = json.loads(text)
+        if document.pop("schemaVersion") != SCHEMA or document["spec_digest"] != spec_digest:
+            return None
+        if hashlib.sha256(weights).hexdigest() != document.pop("weights_sha256"):
+            raise ValueError("its weights have another digest")
+        document["iterations"] = tuple(Iteration.from_dict(item) for item in document["iterations"])
+        document["kept"] = {group: tuple(indices) for group, indices in document["kept"].items()}
+        return State(**document), load(weights)
+
+    def _numbers(self) -> list[int]:
+        return sorted(int(name) for name in self._place.under("checkpoints").names() if name.isdigit())
+
+    @staticmethod
+    def _name(number: int) -> str:
+        return f"checkpoints/{number:04d}"

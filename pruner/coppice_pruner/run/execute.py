@@ -1,0 +1,221 @@
+"""The whole run: inputs by URI, Algorithm 1, bundle and report. Every ending becomes a RunReport and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from coppice_api.bundle import MANIFEST_NAME
+from coppice_api.constants import ExitCode
+from coppice_api.prunejob import Quantization
+from coppice_api.run import ModelFigures, Outcome, Phase, ReportedArtifact, RunConfig, RunReport
+from coppice_pruner.bundle import export_bundle
+from coppice_pruner.data import load as load_dataset
+from coppice_pruner.errors import InputRefusedError, PrunerError
+from coppice_pruner.meters import MeasurementImpossibleError, Meter, select_meter
+from coppice_pruner.models.load import load_model
+from coppice_pruner.models.loaded import LoadedModel
+from coppice_pruner.profiling import CostModel
+from coppice_pruner.run.checkpoint import Checkpoints, State
+from coppice_pruner.run.journal import Journal
+from coppice_pruner.run.loop import Baseline, Loop, LoopResult, Standing, check_fit
+from coppice_pruner.run.report import html_of, report_of
+from coppice_pruner.storage import Place, open_place
+
+_REPORT = "report.json"
+_log = logging.getLogger(__name__)
+
+
+class Interrupted(BaseException):
+    """The run was told to stop; the next one goes on from the last checkpoint.
+
+    Not an Exception, like KeyboardInterrupt: no library may swallow it.
+    """
+
+
+def execute(config: RunConfig, journal: Journal) -> RunReport:
+    """Run to an answer, whatever it is.
+
+    Args:
+        config: The run contract.
+        journal: Told what happens.
+
+    Raises:
+        Interrupted: Passed through.
+    """
+    try:
+        report = _execute(config, journal)
+    except InputRefusedError as error:
+        report = _failure(Outcome.INPUT_REFUSED, config, journal, error)
+    except MeasurementImpossibleError as error:
+        report = _failure(Outcome.MEASUREMENT_IMPOSSIBLE, config, journal, error)
+    except PrunerError as error:
+        report = _failure(Outcome.FAILED, config, journal, error)
+    except Exception as error:
+        # The outermost loop: whatever it is must reach the person who waits for the run.
+        _log.exception("the run failed")
+        report = _failure(Outcome.FAILED, config, journal, error)
+    journal.report = report
+    journal.update(message=report.message)
+    return report
+
+
+def exit_code(report: RunReport) -> int:
+    """Return the exit code of a pod; anything that may pass is 1."""
+    match report.outcome:
+        case Outcome.TARGET_MET | Outcome.TARGET_NOT_MET:
+            return ExitCode.ANSWERED
+        case Outcome.INPUT_REFUSED:
+            return ExitCode.INPUT_REFUSED
+        case Outcome.MEASUREMENT_IMPOSSIBLE:
+            return ExitCode.MEASUREMENT_IMPOSSIBLE
+        case Outcome.FAILED:
+            return 1
+
+
+def _execute(config: RunConfig, journal: Journal) -> RunReport:
+    started = time.monotonic()
+    if config.algorithm.quantization is not Quantization.NONE:
+        raise InputRefusedError("spec.algorithm.quantization Int8 is not supported by this version: use None")
+    scratch = _scratch(config)
+    artifacts = open_place(config.artifacts_uri, field="spec.output.uri", claim_mounts=config.claim_mounts)
+    if (finished := _finished(artifacts, config)) is not None:
+        _log.info("this run has ended before; its report is given again")
+        journal.enter(Phase.DONE, finished.message, 1.0)
+        return finished
+    journal.enter(Phase.LOADING, f"Loading {config.model.uri}", 0.01)
+    place = open_place(config.model.uri, field="spec.model.uri", claim_mounts=config.claim_mounts)
+    dense = load_model(config.model, place, scratch)
+    if dense.pruning_plan:
+        raise InputRefusedError(
+            f"spec.model.uri {config.model.uri} is a pruned model already: start from the dense one it was made from"
+        )
+    data = load_dataset(config.dataset.uri, sha256=config.dataset.sha256)
+    check_fit(dense, data)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # Everything random has its own generator with a seed of the spec; this catches what a library draws in secret.
+    torch.manual_seed(config.algorithm.seed)
+    meter = select_meter(config.measurement.meter, config.measurement.minimum_provenance, cuda=device.type == "cuda")
+    try:
+        return _prune(config, journal, dense, Loop(dense, data, meter, config, journal, device), meter, artifacts,
+                      scratch, started)  # fmt: skip
+    finally:
+        # A scrape may come after the meter is closed.
+        used_joules = journal.run_energy_joules
+        journal.count_energy(lambda: used_joules)
+        meter.close()
+
+
+def _prune(
+    config: RunConfig, journal: Journal, dense: LoadedModel, loop: Loop, meter: Meter, artifacts: Place, scratch: Path,
+    started: float,
+) -> RunReport:  # fmt: skip
+    begin_joules = meter.read_joules()
+    checkpoints = Checkpoints(artifacts, scratch)
+    resumed = checkpoints.latest(config.spec_digest)
+    spent_joules, spent_seconds = (resumed[0].run_energy_joules, resumed[0].run_seconds) if resumed else (0.0, 0.0)
+
+    def energy_joules() -> float:
+        return spent_joules + meter.read_joules() - begin_joules
+
+    journal.count_energy(energy_joules)
+    if resumed is None:
+        baseline = loop.baseline()
+        standing = loop.start(baseline)
+    else:
+        baseline, standing = _restored(loop, journal, resumed)
+        _log.info("going on after step %d of an earlier pod", len(standing.iterations))
+
+    def save(now: Standing) -> None:
+        checkpoints.save(
+            State(
+                config.spec_digest, now.iterations, now.step, now.rollbacks, now.kept,
+                baseline.figures.to_dict(), now.accuracy_ratio, now.energy_reduction_ratio, now.cost_model.to_dict(),
+                baseline.layer_energies, energy_joules(), spent_seconds + time.monotonic() - started,
+            ),
+            now.model,
+        )  # fmt: skip
+
+    if resumed is None:
+        save(standing)
+    result = loop.run(baseline, standing, save)
+    journal.enter(Phase.EXPORTING, "Writing the bundle and checking that it loads", 0.94)
+    report = report_of(
+        result, config, meter,
+        run_energy_joules=energy_joules(), duration_seconds=spent_seconds + time.monotonic() - started,
+        phase_seconds=journal.phase_seconds,
+    )  # fmt: skip
+    if result.comparison is not None:
+        report = _publish(report, result, dense, config, baseline, artifacts, scratch)
+    artifacts.write(_REPORT, report.model_dump_json(by_alias=True, exclude_none=True).encode())
+    checkpoints.clear()
+    journal.enter(Phase.DONE, report.message, 1.0)
+    return report
+
+
+def _publish(
+    report: RunReport, result: LoopResult, dense: LoadedModel, config: RunConfig, baseline: Baseline,
+    artifacts: Place, scratch: Path,
+) -> RunReport:  # fmt: skip
+    with tempfile.TemporaryDirectory(dir=scratch) as aside:
+        directory = Path(aside) / "bundle"
+        sha256 = export_bundle(
+            result.model.on_cpu(), directory,
+            report=report, parent_sha256=dense.sha256,
+            report_html=html_of(report, config, result.iterations, baseline.layer_energies),
+        )  # fmt: skip
+        # Named by its digest: a bundle that somebody serves is never written over by a later pod.
+        name = f"model-{sha256[:12]}"
+        artifacts.publish(directory, name, last=MANIFEST_NAME)
+    return report.model_copy(update={"artifact": ReportedArtifact(uri=f"{artifacts.uri}/{name}", sha256=sha256)})
+
+
+def _restored(
+    loop: Loop, journal: Journal, resumed: tuple[State, dict[str, torch.Tensor]]
+) -> tuple[Baseline, Standing]:
+    state, weights = resumed
+    figures = ModelFigures.model_validate(state.dense)
+    cost_model = CostModel.from_dict(state.cost_model)
+    journal.dense, journal.layer_energies = figures, state.layer_energies
+    journal.provenance = loop.provenance
+    journal.update(dense_accuracy_ratio=figures.accuracy_ratio, provenance=loop.provenance)
+    for iteration in state.iterations:
+        journal.add(iteration)
+    standing = Standing(
+        loop.restore(weights, state.kept), state.kept, state.iterations, state.step, state.rollbacks,
+        state.accuracy_ratio, state.energy_reduction_ratio, cost_model,
+    )  # fmt: skip
+    return Baseline(figures, cost_model, state.layer_energies), standing
+
+
+def _finished(artifacts: Place, config: RunConfig) -> RunReport | None:
+    """Return the report of a pod that ended before anybody saw that it had."""
+    text = artifacts.read(_REPORT)
+    if text is None:
+        return None
+    try:
+        report = RunReport.model_validate_json(text)
+    except ValueError:
+        return None
+    return report if report.spec_digest == config.spec_digest else None
+
+
+def _failure(outcome: Outcome, config: RunConfig, journal: Journal, error: Exception) -> RunReport:
+    message = str(error) if isinstance(error, PrunerError) else f"{type(error).__name__}: {error}"
+    return RunReport(
+        outcome=outcome, message=message[:1024], spec_digest=config.spec_digest, dense=journal.dense,
+        provenance=journal.provenance, iterations=len(journal.iterations),
+    )  # fmt: skip
+
+
+def _scratch(config: RunConfig) -> Path:
+    directory = Path(config.work_directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PrunerError(f"the work directory {directory} cannot be made: {error.strerror}") from error
+    return directory
