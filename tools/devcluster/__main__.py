@@ -59,13 +59,21 @@ def build() -> None:
 def up(
     name: Name = "default",
     prometheus: Annotated[bool, typer.Option(help="Run Prometheus too; it scrapes annotated pods.")] = False,
+    nodes: Annotated[int, typer.Option(help="Nodes that run pods as local processes.")] = 0,
+    gpus: Annotated[int, typer.Option(help="nvidia.com/gpu that each advertises; no GPU is needed.")] = 2,
+    python_path: Annotated[list[Path] | None, typer.Option(help="PYTHONPATH of containers.")] = None,
 ) -> None:
     """Start a cluster that stays until `down`, and print its KUBECONFIG."""
     if _supervisor(name) is not None:
         typer.echo(f"cluster {name} is up already", err=True)
     else:
         started = time.monotonic()
-        cluster = Cluster(ClusterOptions(name=name, prometheus=prometheus, directory=_directory(name), detached=True))
+        cluster = Cluster(
+            ClusterOptions(
+                name=name, prometheus=prometheus, directory=_directory(name), detached=True,
+                nodes=nodes, gpus_per_node=gpus, python_path=tuple(item.resolve() for item in python_path or ()),
+            )
+        )  # fmt: skip
         try:
             cluster.start()
         except (ClusterError, binaries.BinaryError) as error:

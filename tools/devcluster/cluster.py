@@ -21,6 +21,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -43,6 +44,12 @@ class ClusterOptions:
     name: str = "default"
     prometheus: bool = False
     scrape_interval: str = "1s"
+    nodes: int = 0
+    """Process nodes: they run pods as local processes."""
+    gpus_per_node: int = 2
+    """What each advertises as nvidia.com/gpu; no GPU is needed."""
+    python_path: tuple[Path, ...] = ()
+    """PYTHONPATH of every container, for what an image would have installed."""
     directory: Path | None = None
     """Where state and logs go; a temporary directory, removed at the end, when not named."""
     detached: bool = False
@@ -179,6 +186,8 @@ class Cluster:
             )
         self._wait_for("the API server", self.ready)
         self._wait_for("the default service account", self._has_service_account)
+        for position in range(self.options.nodes):
+            self._wait_for(f"node-{position}", partial(self._node_ready, f"node-{position}"))
         if self.options.prometheus:
             self._wait_for("Prometheus", self._prometheus_ready)
 
@@ -198,6 +207,10 @@ class Cluster:
             components.api_server(binaries.find("kube-apiserver"), directory, self._ports),
             components.controller_manager(binaries.find("kube-controller-manager"), directory),
             components.scheduler(binaries.find("kube-scheduler"), directory),
+        ]
+        parts += [
+            components.process_node(directory, position, self.options.gpus_per_node, self.options.python_path)
+            for position in range(self.options.nodes)
         ]
         if self.options.prometheus:
             (directory / "prometheus.yml").write_text(
@@ -254,6 +267,14 @@ class Cluster:
 
     def _has_service_account(self) -> bool:
         return self._get("/api/v1/namespaces/default/serviceaccounts/default") is not None
+
+    def _node_ready(self, name: str) -> bool:
+        found = self._get(f"/api/v1/nodes/{name}")
+        if found is None:
+            return False
+        node = json.loads(found)
+        conditions = {item["type"]: item["status"] for item in node.get("status", {}).get("conditions", ())}
+        return conditions.get("Ready") == "True" and not node["spec"].get("taints")
 
     def _prometheus_ready(self) -> bool:
         try:

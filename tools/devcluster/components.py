@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,25 @@ def scheduler(program: Path, directory: Path) -> Component:
             "--secure-port=0",
             "--kube-api-qps=500",
             "--kube-api-burst=1000",
+        ),
+        restart=True,
+    )
+
+
+def process_node(directory: Path, position: int, gpus: int, python_path: tuple[Path, ...]) -> Component:
+    """A node that runs pods as local processes."""
+    name = f"node-{position}"
+    return Component(
+        name,
+        (
+            sys.executable,
+            "-m",
+            "devcluster.processnode",
+            f"--kubeconfig={directory / 'kubeconfig'}",
+            f"--directory={directory}",
+            f"--name={name}",
+            f"--gpus={gpus}",
+            *(f"--python-path={item}" for item in python_path),
         ),
         restart=True,
     )

@@ -44,7 +44,7 @@ def load(directory: Path, device: torch.device) -> LoadedBundle:
 
     spec = _input_spec(directory)
     try:
-        module = coppice_pruner.load_bundle(directory)
+        module = coppice_pruner.load_bundle(directory).module
     except Exception as error:
         raise RefusedError(f"the bundle in {directory} cannot be loaded: {error}") from error
     module = module.to(device).eval()
@@ -58,7 +58,14 @@ def held_out(dataset_uri: str, claim_mounts: Mapping[str, Path]) -> tuple[NDArra
     Raises:
         RefusedError: If it cannot be loaded.
     """
-    raise NotImplementedError
+    from coppice_pruner.data import load as load_dataset
+    from coppice_pruner.errors import PrunerError
+
+    try:
+        splits = load_dataset(dataset_uri)
+    except PrunerError as error:
+        raise RefusedError(f"PROBE_DATASET: {error}") from error
+    return splits.evaluation_images.numpy(), splits.evaluation_labels.numpy()
 
 
 def _input_spec(directory: Path) -> TensorSpec:
