@@ -9,6 +9,7 @@ import typer
 import yaml
 
 from coppice_api import crd
+from coppice_cli.operator_command import operator
 from coppice_cli.run_command import run
 
 app = typer.Typer(
@@ -56,6 +57,7 @@ def validate(
 
 
 app.command()(run)
+app.command()(operator)
 
 
 @app.command()

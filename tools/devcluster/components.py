@@ -62,6 +62,8 @@ def api_server(program: Path, directory: Path, ports: Ports) -> Component:
             # Endpoints refuse loopback addresses, so nothing is advertised and nothing reconciled.
             "--advertise-address=192.0.2.1",
             "--endpoint-reconciler-type=none",
+            # A node has no name that resolves; kubectl logs goes to its address.
+            "--kubelet-preferred-address-types=InternalIP",
             f"--secure-port={ports.api_server}",
             f"--cert-dir={directory / 'certificates'}",
             f"--token-auth-file={directory / 'tokens.csv'}",
@@ -120,7 +122,7 @@ def process_node(directory: Path, position: int, gpus: int, python_path: tuple[P
         (
             sys.executable,
             "-m",
-            "devcluster.processnode",
+            "devcluster.node",
             f"--kubeconfig={directory / 'kubeconfig'}",
             f"--directory={directory}",
             f"--name={name}",

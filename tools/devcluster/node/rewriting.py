@@ -10,24 +10,27 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_VARIABLE = re.compile(r"\$(\$|\(([A-Za-z_][A-Za-z0-9_]*)\))")
+_VARIABLE = re.compile(r"\$(\$|\(([A-Za-z_][A-Za-z0-9_.\-]*)\))")
 
 
 def rewrite(text: str, directories: Mapping[str, str]) -> str:
     """Return a text with every mount path replaced, longest first; `file:///models/x` counts, `a/models` does not.
 
+    A text that names a real directory already keeps it, even when that lies below a mount path such as /tmp.
+
     Args:
         text: A word of a command, or the value of a variable.
         directories: Real directory by mount path.
     """
-    if not directories:
+    real = {path.rstrip("/"): directory.rstrip("/") for path, directory in directories.items() if path.rstrip("/")}
+    if not real:
         return text
-    paths = sorted((path.rstrip("/") for path in directories), key=len, reverse=True)
+    known = {directory: directory for directory in real.values()} | real
+    paths = sorted(known, key=len, reverse=True)
     pattern = re.compile(
         r"(?:(?<=file://)|(?<![\w.\-/]))(" + "|".join(re.escape(path) for path in paths) + r")(?![\w.\-])"
     )
-    real = {path.rstrip("/"): directory for path, directory in directories.items()}
-    return pattern.sub(lambda match: real[match[1]], text)
+    return pattern.sub(lambda match: known[match[1]], text)
 
 
 def expand(text: str, environment: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ Json = dict[str, Any]
 _TIMEOUT = aiohttp.ClientTimeout(total=15)
 _WATCH_SECONDS = 240
 _RETRY_SECONDS = 0.5
+_LINE_BYTES = 4 << 20
 _MERGE = "application/merge-patch+json"
 _log = logging.getLogger(__name__)
 
@@ -29,6 +30,10 @@ class ApiError(Exception):
         self.status = status
 
 
+TRANSIENT = (ApiError, aiohttp.ClientError, OSError, TimeoutError)
+"""What a call may raise while the API server is away or busy."""
+
+
 class Api:
     """A session with the cluster a kubeconfig names. Use with `async with`."""
 
@@ -37,6 +42,7 @@ class Api:
         cluster = document["clusters"][0]["cluster"]
         self.server = str(cluster["server"])
         self.ca_file = Path(cluster["certificate-authority"])
+        self.ca_data = self.ca_file.read_text()
         self._token = str(document["users"][0]["user"]["token"])
 
     async def __aenter__(self) -> Api:
@@ -45,6 +51,8 @@ class Api:
             headers={"Authorization": f"Bearer {self._token}"},
             connector=aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(self.ca_file)), limit=0),
             timeout=_TIMEOUT,
+            # A watch sends one object a line, and the reader refuses lines longer than its buffer.
+            read_bufsize=_LINE_BYTES,
         )
         return self
 
@@ -64,7 +72,7 @@ class Api:
         return await self._call("PATCH", path, body, _MERGE)
 
     async def delete(self, path: str, body: Json | None = None) -> None:
-        """DELETE; an object that is gone already is as good."""
+        """DELETE; an object that is gone already, or is another by now, is as good."""
         try:
             await self._call("DELETE", path, body)
         except ApiError as error:
@@ -115,7 +123,17 @@ class Api:
             data=None if body is None else json.dumps(body),
             headers={"Content-Type": content_type} if body is not None else None,
         ) as response:
-            document = await response.json(content_type=None)
+            document = await _document(response)
             if response.status >= 400:
-                raise ApiError(response.status, str((document or {}).get("message", "")))
-            return dict(document)
+                raise ApiError(response.status, str(document.get("message", "")))
+            return document
+
+
+async def _document(response: aiohttp.ClientResponse) -> Json:
+    """Return what was answered; a server that is coming up answers in plain text."""
+    text = await response.text()
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError:
+        document = None
+    return document if isinstance(document, dict) else {"message": text}

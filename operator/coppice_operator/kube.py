@@ -1,0 +1,141 @@
+"""Requests to the API server: the client's session and credentials, none of its generated models.
+
+Objects stay the JSON they are: the models cost more CPU than the request, and drop fields they do not know.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import client, config
+from prometheus_client import Counter
+
+from coppice_api.constants import FIELD_MANAGER
+from coppice_operator.plan import JsonObject
+
+TIMEOUT_SECONDS = 15.0
+LIST_LIMIT = 500
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+_PLURALS = {
+    "PruneJob": "prunejobs",
+    "ModelRollout": "modelrollouts",
+    "Job": "jobs",
+    "Pod": "pods",
+    "Deployment": "deployments",
+    "Event": "events",
+}
+
+
+class KubeError(Exception):
+    """The API server refused, or did not answer (status 0)."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status or 'no answer'}: {message}")
+        self.status = status
+
+
+class Kube:
+    """One session. Use with `async with`.
+
+    Args:
+        requests: Counts requests by verb and code; None counts nothing.
+    """
+
+    def __init__(self, requests: Counter | None = None) -> None:
+        self._requests = requests
+
+    async def __aenter__(self) -> Kube:
+        """Find the cluster: in-cluster credentials, else KUBECONFIG, else ~/.kube/config."""
+        settings = client.Configuration()
+        # Without this every request looks for a proxy in a thread.
+        settings.client_session_kwargs = {"trust_env": False}
+        try:
+            config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+        except config.ConfigException:
+            await config.load_kube_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+        self._client = client.ApiClient(settings)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the session."""
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def get(self, path: str, **query: str) -> JsonObject:
+        """Return an object or a list."""
+        return await self._request("GET", path, query)
+
+    async def list_all(self, path: str, **query: str) -> list[JsonObject]:
+        """Return every object of a collection, in pages."""
+        found: list[JsonObject] = []
+        token = ""
+        while True:
+            page = await self.get(path, limit=str(LIST_LIMIT), **({"continue": token} if token else {}), **query)
+            found += page.get("items") or []
+            token = page.get("metadata", {}).get("continue") or ""
+            if not token:
+                return found
+
+    async def create(self, path: str, body: JsonObject) -> JsonObject:
+        """POST an object."""
+        return await self._request("POST", path, {"fieldManager": FIELD_MANAGER}, body)
+
+    async def merge(self, path: str, body: JsonObject) -> JsonObject:
+        """Merge-patch an object or a subresource."""
+        return await self._request("PATCH", path, {"fieldManager": FIELD_MANAGER}, body, MERGE_PATCH)
+
+    async def json_patch(self, path: str, body: list[JsonObject]) -> JsonObject:
+        """Patch an object by RFC 6902."""
+        return await self._request("PATCH", path, {"fieldManager": FIELD_MANAGER}, body, JSON_PATCH)
+
+    async def apply(self, path: str, body: JsonObject) -> JsonObject:
+        """Server-side apply; what we apply is ours, whoever had it before."""
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return await self._request("PATCH", path, query, body, APPLY_PATCH)
+
+    async def delete(self, path: str, body: JsonObject) -> JsonObject:
+        """DELETE an object."""
+        return await self._request("DELETE", path, {}, body)
+
+    async def _request(
+        self, method: str, path: str, query: dict[str, str], body: Any = None, content_type: str = "application/json"
+    ) -> JsonObject:
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        url = self._client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        try:
+            response = await self._client.rest_client.request(  # type: ignore[no-untyped-call]
+                method, url, headers=headers, body=body, _request_timeout=TIMEOUT_SECONDS
+            )
+            text = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._count(method, 0)
+            raise KubeError(0, f"{method} {path}: {type(error).__name__}: {error}") from error
+        self._count(method, response.status)
+        try:
+            document = json.loads(text)
+        except ValueError as error:
+            raise KubeError(response.status, f"{method} {path}: not JSON") from error
+        if response.status >= 400:
+            raise KubeError(response.status, f"{method} {path}: {document.get('message', '')}")
+        return dict(document)
+
+    def _count(self, method: str, status: int) -> None:
+        if self._requests is not None:
+            self._requests.labels(method, str(status)).inc()
+
+
+def collection_path(api_version: str, kind: str, namespace: str | None) -> str:
+    """Return the path of a collection; of all namespaces when none is named."""
+    root = f"/api/{api_version}" if "/" not in api_version else f"/apis/{api_version}"
+    scope = f"/namespaces/{namespace}" if namespace else ""
+    return f"{root}{scope}/{_PLURALS[kind]}"
+
+
+def object_path(api_version: str, kind: str, namespace: str, name: str) -> str:
+    """Return the path of an object."""
+    return f"{collection_path(api_version, kind, namespace)}/{name}"

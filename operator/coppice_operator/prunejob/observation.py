@@ -1,0 +1,26 @@
+"""Everything one pass over a PruneJob may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from coppice_api.run import Progress
+from coppice_operator.plan import JsonObject
+
+
+@dataclass(frozen=True)
+class PruneJobObservation:
+    """A PruneJob and its children, raw as the API server gives them."""
+
+    prunejob: JsonObject
+    jobs: Mapping[str, JsonObject] = field(default_factory=dict)
+    """Jobs of its namespace that carry its label, by name."""
+    pods: tuple[JsonObject, ...] = ()
+    """Pods that carry its label."""
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    """What the running pods last said, by hardware class."""
+    rollouts: Mapping[str, JsonObject] = field(default_factory=dict)
+    """ModelRollouts of its namespace, by name."""
+    default_image: str = ""
+    """Image of the run where the spec names none."""

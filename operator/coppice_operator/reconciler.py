@@ -1,0 +1,192 @@
+"""Observe, plan, apply: one pass over one key. The planners are pure; this is their shell."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import aiohttp
+
+from coppice_api.constants import LABEL_PRUNEJOB
+from coppice_operator.cache import Cache, place_of
+from coppice_operator.kube import KubeError
+from coppice_operator.metrics import OperatorMetrics
+from coppice_operator.plan import JsonObject, Plan
+from coppice_operator.progress import ProgressPoller, Subject
+from coppice_operator.prunejob.manifest import label_value
+from coppice_operator.prunejob.observation import PruneJobObservation
+from coppice_operator.prunejob.plan import plan as plan_prunejob
+from coppice_operator.queue import Key, WorkQueue
+from coppice_operator.rollout.analysis import due_queries
+from coppice_operator.rollout.observation import RolloutObservation
+from coppice_operator.rollout.plan import plan as plan_rollout
+from coppice_operator.rollout.prometheus import ask
+from coppice_operator.writer import StaleError, Writer
+
+STALE_SECONDS = 0.2
+RESYNC_SECONDS = 300.0
+"""Every object is looked at this often, whatever the watches say."""
+WORKERS = 16
+_log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Works the queue.
+
+    Args:
+        cache: Of everything watched.
+        queue: Of keys.
+        writer: Carries plans out.
+        metrics: Of the operator.
+        default_image: Image of runs where the spec names none.
+        now: The time, UTC.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        queue: WorkQueue,
+        writer: Writer,
+        metrics: OperatorMetrics,
+        *,
+        default_image: str,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._cache, self._queue, self._writer, self._metrics = cache, queue, writer, metrics
+        self._default_image, self._now = default_image, now
+        self.poller = ProgressPoller(cache, self._progressed)
+        writer.wrote = self.saw
+
+    async def run(self) -> None:
+        """Work for ever."""
+        async with aiohttp.ClientSession(trust_env=False) as session, asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.poller.run(), name="progress")
+            tasks.create_task(self._resync(), name="resync")
+            for number in range(WORKERS):
+                tasks.create_task(self._work(session), name=f"worker-{number}")
+
+    def saw(self, kind: str, item: JsonObject) -> None:
+        """Have everything looked at that an object's change may concern."""
+        namespace, name = place_of(item)
+        match kind:
+            case "PruneJob":
+                self._queue.add(Key(kind, namespace, name))
+            case "Job" | "Pod":
+                label = item["metadata"].get("labels", {}).get(LABEL_PRUNEJOB)
+                if label:
+                    self._queue_prunejob(namespace, label)
+            case "ModelRollout":
+                for rollout in self._cache.in_namespace(kind, namespace):
+                    # A sibling that has ended may have held somebody's target.
+                    self._queue.add(Key(kind, namespace, rollout["metadata"]["name"]))
+                self._queue.add(Key(kind, namespace, name))
+                self._queue_owner(item)
+            case "Deployment":
+                for rollout in self._cache.in_namespace("ModelRollout", namespace):
+                    self._queue.add(Key("ModelRollout", namespace, rollout["metadata"]["name"]))
+
+    async def _resync(self) -> None:
+        while True:
+            for kind in ("PruneJob", "ModelRollout"):
+                for item in self._cache.all(kind):
+                    self._queue.add(Key(kind, *place_of(item)))
+            await asyncio.sleep(RESYNC_SECONDS)
+
+    async def _work(self, session: aiohttp.ClientSession) -> None:
+        while True:
+            key = await self._queue.get()
+            begin, result = time.monotonic(), "ok"
+            try:
+                self._queue.done(key, await self._pass(key, session))
+            except StaleError as error:
+                result = "stale"
+                _log.debug("%s: %s", key, error)
+                self._queue.done(key, STALE_SECONDS)
+            except KubeError as error:
+                result = "refused"
+                _log.warning("%s: %s; again in %.1f s", key, error, self._queue.failed(key))
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                # The outermost loop: one object that cannot be planned must not stop the others.
+                result = "defect"
+                _log.exception("%s: the pass failed; again in %.1f s", key, self._queue.failed(key))
+            self._metrics.reconcile_seconds.labels(key.kind, result).observe(time.monotonic() - begin)
+
+    async def _pass(self, key: Key, session: aiohttp.ClientSession) -> float | None:
+        item = self._cache.get(key.kind, (key.namespace, key.name))
+        if item is None:
+            self._queue.forget(key)
+            return None
+        if key.kind == "PruneJob":
+            plan = plan_prunejob(self._observe_prunejob(item), self._now())
+        else:
+            plan = await self._plan_rollout(item, session)
+        await self._writer.carry_out(plan, key.kind, item)
+        if key.kind == "ModelRollout":
+            self._queue_owner(self._cache.get(key.kind, (key.namespace, key.name)) or item)
+        return plan.requeue_after_seconds
+
+    def _queue_owner(self, rollout: JsonObject) -> None:
+        """Have the PruneJob of a rollout looked at; a status that we wrote does not come back as an event."""
+        namespace, _ = place_of(rollout)
+        for owner in rollout["metadata"].get("ownerReferences") or ():
+            if owner.get("kind") == "PruneJob":
+                self._queue.add(Key("PruneJob", namespace, owner["name"]))
+
+    def _observe_prunejob(self, item: JsonObject) -> PruneJobObservation:
+        namespace, name = place_of(item)
+        label = label_value(name)
+
+        def ours(kind: str) -> list[JsonObject]:
+            return [
+                child
+                for child in self._cache.in_namespace(kind, namespace)
+                if child["metadata"].get("labels", {}).get(LABEL_PRUNEJOB) == label
+            ]
+
+        return PruneJobObservation(
+            prunejob=item,
+            jobs={job["metadata"]["name"]: job for job in ours("Job")},
+            pods=tuple(ours("Pod")),
+            progress=self.poller.of(namespace, label),
+            rollouts={
+                rollout["metadata"]["name"]: rollout for rollout in self._cache.in_namespace("ModelRollout", namespace)
+            },
+            default_image=self._default_image,
+        )
+
+    async def _plan_rollout(self, item: JsonObject, session: aiohttp.ClientSession) -> Plan:
+        namespace, name = place_of(item)
+        observation = RolloutObservation(
+            rollout=item,
+            siblings=tuple(
+                other
+                for other in self._cache.in_namespace("ModelRollout", namespace)
+                if other["metadata"]["name"] != name
+            ),
+            workloads=tuple(self._cache.in_namespace("Deployment", namespace)),
+        )
+        queries = due_queries(observation, self._now())
+        if queries:
+            answers = await asyncio.gather(*(ask(session, query) for query in queries))
+            observation = dataclasses.replace(
+                observation, answers={query.key: answer for query, answer in zip(queries, answers, strict=True)}
+            )
+        return plan_rollout(observation, self._now())
+
+    def _progressed(self, subject: Subject) -> None:
+        self._queue_prunejob(subject[0], subject[1])
+
+    def _queue_prunejob(self, namespace: str, label: str) -> None:
+        if self._cache.get("PruneJob", (namespace, label)) is not None:
+            self._queue.add(Key("PruneJob", namespace, label))
+            return
+        # The label of a long name is shortened.
+        for item in self._cache.in_namespace("PruneJob", namespace):
+            if label_value(item["metadata"]["name"]) == label:
+                self._queue.add(Key("PruneJob", namespace, item["metadata"]["name"]))

@@ -1,0 +1,65 @@
+"""Two rollouts, one target: who has it.
+
+A finished rollout has nothing: it never touches its targets again. One that has begun has what it began
+with. Among those that have not, the older has it, by creation time and then by name. A rollout that is
+refused before it begins (Unsupported, ProvenanceTooLow) cannot touch anything and so stands in nobody's way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pydantic import TypeAdapter, ValidationError
+
+from coppice_api.constants import Reason
+from coppice_api.modelrollout import Target
+from coppice_operator.plan import JsonObject
+from coppice_operator.rollout.selection import chooses
+
+FINISHED = frozenset({Reason.ROLLED_OUT, Reason.ROLLED_BACK, Reason.HELD})
+REFUSED = frozenset({Reason.UNSUPPORTED, Reason.PROVENANCE_TOO_LOW})
+
+_TARGETS = TypeAdapter(list[Target])
+
+
+def claims(
+    rollout: JsonObject, siblings: Iterable[JsonObject], workloads: Mapping[str, JsonObject], names: Iterable[str]
+) -> dict[str, str]:
+    """Return which of `names` another rollout has: target name to that rollout's name."""
+    wanted = set(names)
+    taken: dict[str, str] = {}
+    for sibling in sorted(siblings, key=_age):
+        if not _stands_before(sibling, rollout):
+            continue
+        for name in _targets(sibling, workloads) & wanted:
+            taken.setdefault(name, sibling["metadata"]["name"])
+    return taken
+
+
+def has_begun(rollout: JsonObject) -> bool:
+    """Return whether its targets are frozen in its status."""
+    return bool((rollout.get("status") or {}).get("wave", 0))
+
+
+def _stands_before(sibling: JsonObject, rollout: JsonObject) -> bool:
+    state = (sibling.get("status") or {}).get("state")
+    if state in FINISHED or sibling["metadata"].get("deletionTimestamp"):
+        return False
+    if has_begun(sibling):
+        return not has_begun(rollout) or _age(sibling) < _age(rollout)
+    return not has_begun(rollout) and state not in REFUSED and _age(sibling) < _age(rollout)
+
+
+def _age(rollout: JsonObject) -> tuple[str, str]:
+    # RFC 3339 in UTC with whole seconds, as the API server writes it, sorts as text.
+    return (rollout["metadata"].get("creationTimestamp") or "", rollout["metadata"]["name"])
+
+
+def _targets(sibling: JsonObject, workloads: Mapping[str, JsonObject]) -> set[str]:
+    if has_begun(sibling):
+        return {target.get("name", "") for target in sibling["status"].get("targets", [])}
+    try:
+        targets = _TARGETS.validate_python(sibling.get("spec", {}).get("targets", []))
+    except ValidationError:
+        return set()
+    return {name for name, workload in workloads.items() if any(chooses(target, workload) for target in targets)}

@@ -1,0 +1,193 @@
+"""The working state of one pass: the stored status, parsed, to be changed and turned into a Plan.
+
+The steps (`progress`, `rollback`, ...) change a Draft and give a Verdict; `to_plan` makes the status of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from coppice_api.base import Condition as ApiCondition
+from coppice_api.base import ConditionStatus
+from coppice_api.constants import ConditionType, Reason
+from coppice_api.modelrollout import (
+    CheckStatus,
+    ModelRollout,
+    ModelRolloutSpec,
+    ModelRolloutStatus,
+    RolloutModel,
+    TargetState,
+    TargetStatus,
+)
+from coppice_operator.conditions import Condition, conditions, instant, timestamp
+from coppice_operator.plan import Action, Event, EventType, JsonObject, Plan
+from coppice_operator.rollout.observation import RolloutObservation
+from coppice_operator.rollout.selection import chooses, env_name
+from coppice_operator.rollout.workload import by_name
+
+SOON_SECONDS = 0.1
+"""There is more to do as soon as this status is stored."""
+RETRY_SECONDS = 30.0
+"""Look again at something that should also announce itself through a watch."""
+MAX_MESSAGE_LENGTH = 1024
+MAX_CHECK_ENTRIES = 512
+"""status.checks holds no more."""
+
+IN_TRANSITION = frozenset({TargetState.UPDATING, TargetState.ROLLING_BACK})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How the rollout stands at the end of a pass."""
+
+    reason: Reason
+    message: str
+    ready: bool = False
+    reconciling: bool = False
+    stalled: bool = False
+    event: EventType | None = None
+    """Announce the reason when it is new."""
+    requeue_after_seconds: float | None = None
+
+
+@dataclass
+class Draft:
+    """What this pass knows and wants."""
+
+    rollout: ModelRollout
+    stored: ModelRolloutStatus
+    observation: RolloutObservation
+    now: datetime
+    workloads: dict[str, JsonObject]
+    targets: list[TargetStatus]
+    checks: dict[tuple[str, str], CheckStatus]
+    """By (check, target)."""
+    wave: int
+    waves: int
+    wave_available_time: str | None
+    failure_reason: str | None
+    failure_message: str | None
+    actions: list[Action] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    wake_ups: list[float] = field(default_factory=list)
+    """Seconds after which something is due."""
+
+    @classmethod
+    def of(cls, observation: RolloutObservation, now: datetime) -> Draft:
+        """Parse the observation.
+
+        Raises:
+            pydantic.ValidationError: If the rollout is none that the CRD would let in.
+        """
+        rollout = ModelRollout.model_validate(observation.rollout)
+        stored = rollout.status or ModelRolloutStatus()
+        return cls(
+            rollout=rollout,
+            stored=stored,
+            observation=observation,
+            now=now,
+            workloads=by_name(observation.workloads),
+            targets=list(stored.targets),
+            checks={(entry.name, entry.target): entry for entry in stored.checks},
+            wave=stored.wave,
+            waves=stored.waves,
+            wave_available_time=stored.wave_available_time,
+            failure_reason=stored.failure_reason,
+            failure_message=stored.failure_message,
+        )
+
+    @property
+    def spec(self) -> ModelRolloutSpec:
+        """The rollout's spec."""
+        return self.rollout.spec
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the rollout and of its targets."""
+        return str(self.rollout.metadata["namespace"])
+
+    @property
+    def in_transition(self) -> int:
+        """How many targets are between two models now."""
+        return sum(target.state in IN_TRANSITION for target in self.targets)
+
+    def model_of(self, target: TargetStatus) -> RolloutModel:
+        """Return the model a frozen target takes."""
+        return next((model for model in self.spec.models if model.name == target.model), self.spec.models[0])
+
+    def env_of(self, target: TargetStatus) -> str:
+        """Return the variable of a frozen target: that of the entry of spec.targets that chooses it.
+
+        When labels or spec.targets were edited after the first wave began, the first entry stands in.
+        """
+        workload = self.workloads.get(target.name)
+        chosen = (entry for entry in self.spec.targets if workload is not None and chooses(entry, workload))
+        return env_name(next(chosen, self.spec.targets[0]))
+
+    def change_targets(self, change: Callable[[TargetStatus], TargetStatus]) -> None:
+        """Replace every target by what `change` makes of it."""
+        self.targets = [change(target) for target in self.targets]
+
+    def announce(self, kind: EventType, reason: str, message: str) -> None:
+        """Add an Event."""
+        self.events.append(Event(kind, str(reason), message[:MAX_MESSAGE_LENGTH]))
+
+    def wake_after(self, seconds: float) -> None:
+        """Look again after this long."""
+        self.wake_ups.append(max(SOON_SECONDS, seconds))
+
+    def wake_at(self, moment: datetime) -> None:
+        """Look again at this moment."""
+        self.wake_after((moment - self.now) / timedelta(seconds=1))
+
+    def since(self, stamp: str | None) -> timedelta:
+        """Return how long ago a stored timestamp was; zero where there is none."""
+        moment = instant(stamp)
+        return self.now - moment if moment else timedelta(0)
+
+    def to_plan(self, verdict: Verdict) -> Plan:
+        """Turn the draft into a Plan with the whole status."""
+        if verdict.event is not None and self.stored.state != verdict.reason:
+            self.announce(verdict.event, verdict.reason, verdict.message)
+        generation = int(self.rollout.metadata.get("generation", 0))
+        status = ModelRolloutStatus(
+            observed_generation=generation,
+            conditions=self._conditions(verdict, generation),
+            state=str(verdict.reason),
+            wave=self.wave,
+            waves=self.waves,
+            wave_available_time=self.wave_available_time,
+            updated_targets=sum(target.state is TargetState.UPDATED for target in self.targets),
+            total_targets=len(self.targets),
+            failure_reason=self.failure_reason,
+            failure_message=self.failure_message,
+            targets=self.targets,
+            checks=[self.checks[key] for key in sorted(self.checks, key=lambda key: (key[1], key[0]))],
+        )
+        wake_ups = [*self.wake_ups, *([verdict.requeue_after_seconds] if verdict.requeue_after_seconds else [])]
+        return Plan(
+            status=status.to_dict(),
+            actions=tuple(self.actions),
+            events=tuple(self.events),
+            requeue_after_seconds=min(wake_ups, default=None),
+        )
+
+    def _conditions(self, verdict: Verdict, generation: int) -> list[ApiCondition]:
+        def condition(kind: ConditionType, holds: bool) -> Condition:
+            status = ConditionStatus.TRUE if holds else ConditionStatus.FALSE
+            return Condition(kind, status, verdict.reason, verdict.message, generation)
+
+        wanted = (
+            condition(ConditionType.READY, verdict.ready),
+            condition(ConditionType.RECONCILING, verdict.reconciling),
+            condition(ConditionType.STALLED, verdict.stalled),
+        )
+        previous = [entry.to_dict() for entry in self.stored.conditions]
+        return [ApiCondition.model_validate(entry) for entry in conditions(previous, wanted, self.now)]
+
+
+def stamp(draft: Draft) -> str:
+    """Return this pass's time as the status writes it."""
+    return timestamp(draft.now)

@@ -1,0 +1,23 @@
+"""Everything one pass over a ModelRollout may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from coppice_operator.plan import JsonObject
+from coppice_operator.rollout.question import Answer, QueryKey
+
+
+@dataclass(frozen=True)
+class RolloutObservation:
+    """A rollout and its surroundings, raw as the API server gives them."""
+
+    rollout: JsonObject
+    """The ModelRollout."""
+    siblings: tuple[JsonObject, ...] = ()
+    """All other ModelRollouts of its namespace."""
+    workloads: tuple[JsonObject, ...] = ()
+    """apps/v1 Deployments of its namespace, `kind` filled in."""
+    answers: Mapping[QueryKey, Answer] = field(default_factory=dict)
+    """Answers to what `analysis.due_queries` asked in this pass."""

@@ -1,0 +1,313 @@
+"""The way forward: one wave after another, each touched, available, baked and judged before the next.
+
+    Pending -> (healthy? baseline?) -> Updating, previous value stored -> next pass: applied -> Updated
+    all Updated -> bake, checks -> approval -> next wave, or RolledOut
+
+A target is written only when the *stored* status says Updating, so what it held before is never lost.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from coppice_api.constants import ANNOTATION_ALLOW_DIRECT, Reason
+from coppice_api.modelrollout import Approval, TargetState, TargetStatus
+from coppice_operator.plan import EventType, JsonObject
+from coppice_operator.rollout.analysis import Purpose, bake_end, due_at, watched
+from coppice_operator.rollout.claims import claims
+from coppice_operator.rollout.draft import RETRY_SECONDS, SOON_SECONDS, Draft, Verdict, stamp
+from coppice_operator.rollout.gitops import allows_direct, gitops_owner
+from coppice_operator.rollout.manifest import model_value, set_env
+from coppice_operator.rollout.rollback import fail
+from coppice_operator.rollout.selection import SelectionError, select
+from coppice_operator.rollout.verdicts import Failure, accepted, new_wave, record_answers, silent, without_baseline
+from coppice_operator.rollout.waves import cumulative_sizes, wave_of
+from coppice_operator.rollout.workload import (
+    FieldUnreadableError,
+    complete,
+    deadline_exceeded,
+    env_field,
+    unavailable_for,
+    unhealthy,
+)
+
+
+def begin(draft: Draft) -> Verdict | None:
+    """Choose the targets and begin the first wave; a Verdict says why not."""
+    try:
+        chosen = select(draft.spec.targets, draft.spec.models, draft.workloads)
+    except SelectionError as error:
+        draft.targets, draft.waves = [], 0
+        return _stalled(error.reason, error.message)
+    sizes = cumulative_sizes(draft.spec.strategy.waves, len(chosen))
+    draft.waves = len(sizes)
+    draft.targets = [
+        TargetStatus(
+            name=one.name,
+            container=one.container,
+            model=one.model,
+            state=TargetState.PENDING,
+            wave=wave_of(index, sizes),
+        )
+        for index, one in enumerate(chosen)
+    ]
+    return _next_wave(draft)
+
+
+def advance(draft: Draft) -> Verdict:
+    """Carry the current wave on."""
+    failure = _observe_targets(draft) or record_answers(draft)
+    if failure is not None:
+        return fail(draft, failure)
+    members = [target for target in draft.targets if target.wave == draft.wave]
+    if any(target.state is not TargetState.UPDATED for target in members):
+        return _touch(draft)
+    return _bake(draft)
+
+
+def _next_wave(draft: Draft) -> Verdict | None:
+    """Begin the wave after the current one, if nobody and nothing stands in its way."""
+    verdict = _blocked(draft)
+    if verdict is not None:
+        return verdict
+    number = draft.wave + 1
+    strategy = draft.spec.strategy
+    asked = number <= len(strategy.waves) and strategy.waves[number - 1].approval
+    if (asked or strategy.approval is Approval.MANUAL) and strategy.approved_wave < number:
+        return Verdict(
+            Reason.WAITING_FOR_APPROVAL,
+            f"wave {number} of {draft.waves} begins when strategy.approvedWave is {number} or more",
+            reconciling=True,
+            event=EventType.NORMAL,
+        )
+    if draft.wave:
+        draft.announce(EventType.NORMAL, Reason.ROLLING_OUT, f"wave {draft.wave} of {draft.waves} is done")
+    draft.wave = number
+    draft.wave_available_time = None
+    new_wave(draft)
+    count = sum(target.wave == number for target in draft.targets)
+    draft.announce(
+        EventType.NORMAL,
+        Reason.ROLLING_OUT,
+        f"wave {number} of {draft.waves} begins: {count} of {len(draft.targets)} targets",
+    )
+    return None
+
+
+def _blocked(draft: Draft) -> Verdict | None:
+    """Say who else has a target that is still to be touched."""
+    pending = [target.name for target in draft.targets if target.state in (TargetState.PENDING, TargetState.BLOCKED)]
+    taken = claims(draft.observation.rollout, draft.observation.siblings, draft.workloads, pending)
+    owned = {
+        name: owner
+        for name in pending
+        if (owner := gitops_owner(draft.workloads[name])) and not allows_direct(draft.workloads[name])
+    }
+    messages = {name: f"{owner} owns it" for name, owner in owned.items()} | {
+        name: f"ModelRollout {other} has it" for name, other in taken.items()
+    }
+
+    def mark(target: TargetStatus) -> TargetStatus:
+        if target.name not in pending:
+            return target
+        message = messages.get(target.name)
+        state = TargetState.BLOCKED if message else TargetState.PENDING
+        return target.model_copy(update={"state": state, "message": message})
+
+    draft.change_targets(mark)
+    if taken:
+        name, other = min(taken.items())
+        return _stalled(
+            Reason.TARGET_CLAIMED,
+            f"ModelRollout {other} has Deployment {name}{_others(taken)}: wait until it has finished, or delete it",
+        )
+    if owned:
+        name, owner = min(owned.items())
+        return _stalled(
+            Reason.MANAGED_BY_GITOPS,
+            f"{owner} owns Deployment {name}{_others(owned)} and would undo the change: use strategy.delivery: Git, "
+            f'or annotate the Deployment with {ANNOTATION_ALLOW_DIRECT}: "true"',
+        )
+    return None
+
+
+def _others(names: dict[str, str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def _stalled(reason: Reason, message: str) -> Verdict:
+    return Verdict(reason, message, stalled=True, event=EventType.WARNING, requeue_after_seconds=RETRY_SECONDS)
+
+
+def _observe_targets(draft: Draft) -> Failure | None:
+    """Compare every frozen target with its Deployment; emit the writes that the stored status allows."""
+    targets = []
+    for target in draft.targets:
+        workload = draft.workloads.get(target.name)
+        if workload is None:
+            return Failure(Reason.TARGET_NOT_FOUND, f"Deployment {target.name} was deleted during the rollout")
+        try:
+            value = env_field(workload, target.container or "", draft.env_of(target)).value
+        except FieldUnreadableError as error:
+            return Failure(Reason.TARGET_INVALID, str(error))
+        seen = _observe(draft, target, workload, value)
+        if isinstance(seen, Failure):
+            return seen
+        targets.append(seen)
+    draft.targets = targets
+    return None
+
+
+def _observe(draft: Draft, target: TargetStatus, workload: JsonObject, value: str | None) -> TargetStatus | Failure:
+    if target.state not in (TargetState.UPDATING, TargetState.UPDATED):
+        return target
+    env, ours = draft.env_of(target), model_value(draft.model_of(target))
+    previous = (target.previous_value or "") if target.previous_value_set else None
+    waiting_for_our_write = target.state is TargetState.UPDATING and value == previous
+    if value != ours and not waiting_for_our_write:
+        return Failure(
+            Reason.TARGET_CLAIMED, f"somebody else changed {env} of Deployment {target.name} during the rollout"
+        )
+    deadline = timedelta(seconds=draft.spec.strategy.progress_deadline_seconds)
+    late = Failure(
+        Reason.PROGRESS_DEADLINE_EXCEEDED,
+        f"Deployment {target.name} did not become available with the new model within its deadline",
+    )
+    if target.state is TargetState.UPDATED:
+        return late if unavailable_for(workload, draft.now) > deadline else target
+    if value == ours and complete(workload):
+        return target.model_copy(update={"state": TargetState.UPDATED, "message": None})
+    if draft.since(target.updated_time) > deadline or (value == ours and deadline_exceeded(workload)):
+        return late
+    if value != ours:
+        draft.actions.append(
+            set_env(
+                namespace=draft.namespace,
+                name=target.name,
+                container=target.container or "",
+                env=env,
+                value=ours,
+            )
+        )
+    draft.wake_after((deadline - draft.since(target.updated_time)) / timedelta(seconds=1) + 1)
+    return target
+
+
+def _touch(draft: Draft) -> Verdict:
+    """Let pending targets of the wave begin, as many as may be in transition."""
+    verdict = _blocked(draft)
+    if verdict is not None:
+        return verdict
+    slots = draft.spec.strategy.max_unavailable - draft.in_transition
+    waiting = without_baseline(draft)
+    ill: list[str] = []
+    targets = []
+    for target in draft.targets:
+        if target.wave != draft.wave or target.state is not TargetState.PENDING:
+            targets.append(target)
+            continue
+        fault = unhealthy(draft.workloads[target.name])
+        target = target.model_copy(update={"message": fault})
+        if fault:
+            ill.append(fault)
+        elif slots > 0 and target.name not in waiting:
+            slots -= 1
+            target = _touched(draft, target)
+            draft.wake_after(SOON_SECONDS)
+        targets.append(target)
+    draft.targets = targets
+    _wake_for_checks(draft)
+    if ill and not draft.in_transition:
+        draft.wake_after(RETRY_SECONDS)
+        more = f" (and {len(ill) - 1} more)" if len(ill) > 1 else ""
+        return Verdict(
+            Reason.TARGET_UNHEALTHY,
+            f"{ill[0]}{more}, so wave {draft.wave} of {draft.waves} does not touch it: waiting until it is healthy",
+            reconciling=True,
+            event=EventType.WARNING,
+        )
+    if not draft.in_transition and (verdict := _no_data(draft)):
+        return verdict
+    return Verdict(Reason.ROLLING_OUT, f"wave {draft.wave} of {draft.waves} is being rolled out", reconciling=True)
+
+
+def _touched(draft: Draft, target: TargetStatus) -> TargetStatus:
+    """Remember what the target holds; the write follows when this is stored."""
+    value = env_field(draft.workloads[target.name], target.container or "", draft.env_of(target)).value
+    return target.model_copy(
+        update={
+            "state": TargetState.UPDATING,
+            "previous_value": value,
+            "previous_value_set": value is not None,
+            "updated_time": stamp(draft),
+        }
+    )
+
+
+def _bake(draft: Draft) -> Verdict:
+    """Every target of the wave is updated: watch, and go on when everything holds."""
+    if draft.wave_available_time is None:
+        draft.wave_available_time = stamp(draft)
+    end = bake_end(draft)
+    assert end is not None
+    _wake_for_checks(draft)
+    if draft.now < end:
+        draft.wake_at(end)
+    if verdict := _no_data(draft):
+        return verdict
+    restarting = [
+        target.name
+        for target in draft.targets
+        if target.state is TargetState.UPDATED and not complete(draft.workloads[target.name])
+    ]
+    if restarting:
+        draft.wake_after(RETRY_SECONDS)
+    if draft.now < end or restarting or not accepted(draft):
+        what = f"waits for Deployment {restarting[0]} to be available" if restarting else "is watched"
+        return Verdict(Reason.WAITING, f"wave {draft.wave} of {draft.waves} {what}", reconciling=True)
+    if draft.wave >= draft.waves:
+        return _rolled_out(draft)
+    return _next_wave(draft) or _begun(draft)
+
+
+def _begun(draft: Draft) -> Verdict:
+    draft.wake_after(SOON_SECONDS)
+    return Verdict(Reason.ROLLING_OUT, f"wave {draft.wave} of {draft.waves} is being rolled out", reconciling=True)
+
+
+def _rolled_out(draft: Draft) -> Verdict:
+    draft.wake_ups.clear()
+    draft.announce(EventType.NORMAL, Reason.ROLLING_OUT, f"wave {draft.wave} of {draft.waves} is done")
+    judged = " and every check passed" if draft.spec.analysis else ""
+    return Verdict(
+        Reason.ROLLED_OUT,
+        f"all {len(draft.targets)} targets serve the new model{judged}",
+        ready=True,
+        event=EventType.NORMAL,
+    )
+
+
+def _no_data(draft: Draft) -> Verdict | None:
+    entries = silent(draft)
+    if not entries:
+        return None
+    first = min(entries, key=lambda entry: (entry.target, entry.name))
+    more = f" (and {len(entries) - 1} more)" if len(entries) > 1 else ""
+    return Verdict(
+        Reason.NO_DATA,
+        f"check {first.name} on {first.target}: {first.message}{more}; wave {draft.wave} of {draft.waves} waits",
+        reconciling=True,
+        event=EventType.WARNING,
+    )
+
+
+def _wake_for_checks(draft: Draft) -> None:
+    analysis = draft.spec.analysis
+    if analysis is None:
+        return
+    for target in watched(draft):
+        for check in analysis.checks:
+            for purpose in Purpose:
+                due = due_at(draft, check, target, purpose)
+                if due is not None:
+                    draft.wake_at(due)

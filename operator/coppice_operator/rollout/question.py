@@ -1,0 +1,42 @@
+"""A question to Prometheus and its answer, as values: what `analysis.py` asks and `verdicts.py` judges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Purpose(StrEnum):
+    """Why a query is asked."""
+
+    BASELINE = "baseline"
+    """What the target gave before it was touched."""
+    CURRENT = "current"
+    """What the target gives with the new model."""
+
+
+@dataclass(frozen=True)
+class QueryKey:
+    """Which check on which target, and why."""
+
+    check: str
+    target: str
+    purpose: Purpose
+
+
+@dataclass(frozen=True)
+class Query:
+    """One instant query."""
+
+    key: QueryKey
+    address: str
+    """Base URL of Prometheus, without /api."""
+    promql: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A number, or why there is none. Exactly one of the two is set."""
+
+    value: float | None
+    error: str | None = None

@@ -1,0 +1,157 @@
+"""From spec.targets to concrete Deployments: by name or by label, ordered by name, each once.
+
+The set is chosen anew in every pass until the first wave begins and is frozen in status.targets then: a
+Deployment that starts to match later is not taken along, and one that disappears fails the rollout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from coppice_api.constants import Reason
+from coppice_api.modelrollout import (
+    LabelSelector,
+    RolloutModel,
+    SelectorOperator,
+    SelectorRequirement,
+    Target,
+)
+from coppice_operator.plan import JsonObject
+from coppice_operator.rollout.workload import FieldUnreadableError, container_names, env_field
+
+DEFAULT_ENV = "MODEL_URI"
+MAX_TARGETS = 1000
+"""status.targets holds no more."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One concrete target."""
+
+    name: str
+    container: str
+    env: str
+    model: str
+
+
+class SelectionError(Exception):
+    """The targets cannot be made out; the message is a sentence for the user."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+def select(
+    targets: Sequence[Target], models: Sequence[RolloutModel], workloads: Mapping[str, JsonObject]
+) -> tuple[Chosen, ...]:
+    """Return the chosen Deployments, ordered by name.
+
+    Args:
+        targets: spec.targets, every one a Deployment.
+        models: spec.models.
+        workloads: Deployments of the namespace by name.
+
+    Raises:
+        SelectionError: TargetNotFound or TargetInvalid.
+    """
+    chosen: dict[str, tuple[int, Chosen]] = {}
+    for index, target in enumerate(targets):
+        model = _model_name(target, models, index)
+        for name in _names(target, workloads, index):
+            one = _choose(workloads[name], target, model)
+            earlier, other = chosen.setdefault(name, (index, one))
+            if other != one:
+                raise SelectionError(
+                    Reason.TARGET_INVALID,
+                    f"targets[{earlier}] and targets[{index}] both choose Deployment {name}, with different "
+                    "container, inject or model: leave one of them",
+                )
+    if len(chosen) > MAX_TARGETS:
+        raise SelectionError(
+            Reason.TARGET_INVALID,
+            f"targets[] choose {len(chosen)} Deployments, but one rollout takes at most {MAX_TARGETS}: "
+            "divide them between several rollouts",
+        )
+    return tuple(chosen[name][1] for name in sorted(chosen))
+
+
+def env_name(target: Target) -> str:
+    """Return the environment variable that carries the model reference."""
+    return target.inject.env or DEFAULT_ENV
+
+
+def chooses(target: Target, workload: JsonObject) -> bool:
+    """Return whether an entry of spec.targets chooses this Deployment."""
+    if target.name is not None:
+        return bool(workload["metadata"]["name"] == target.name)
+    return target.selector is not None and matches(target.selector, workload["metadata"].get("labels") or {})
+
+
+def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
+    """Return whether labels satisfy a selector; an empty selector matches nothing here."""
+    if not selector.match_labels and not selector.match_expressions:
+        return False
+    return all(labels.get(key) == value for key, value in (selector.match_labels or {}).items()) and all(
+        _holds(requirement, labels) for requirement in selector.match_expressions
+    )
+
+
+def _holds(requirement: SelectorRequirement, labels: Mapping[str, str]) -> bool:
+    match requirement.operator:
+        case SelectorOperator.IN:
+            return labels.get(requirement.key) in requirement.values
+        case SelectorOperator.NOT_IN:
+            # As Kubernetes has it: an absent label is in no list.
+            return labels.get(requirement.key) not in requirement.values
+        case SelectorOperator.EXISTS:
+            return requirement.key in labels
+        case SelectorOperator.DOES_NOT_EXIST:
+            return requirement.key not in labels
+
+
+def _names(target: Target, workloads: Mapping[str, JsonObject], index: int) -> list[str]:
+    found = [name for name, workload in workloads.items() if chooses(target, workload)]
+    if found:
+        return sorted(found)
+    if target.name is not None:
+        raise SelectionError(
+            Reason.TARGET_NOT_FOUND,
+            f"targets[{index}]: there is no Deployment {target.name} in the rollout's namespace",
+        )
+    raise SelectionError(
+        Reason.TARGET_NOT_FOUND, f"targets[{index}]: the selector finds no Deployment in the rollout's namespace"
+    )
+
+
+def _model_name(target: Target, models: Sequence[RolloutModel], index: int) -> str:
+    names = [model.name for model in models]
+    if target.model is None and len(names) == 1:
+        return names[0]
+    if target.model is None:
+        raise SelectionError(
+            Reason.TARGET_INVALID, f"targets[{index}].model is missing; there are several: {', '.join(names)}"
+        )
+    if target.model not in names:
+        raise SelectionError(
+            Reason.TARGET_INVALID, f"targets[{index}].model is {target.model}, but models[] has: {', '.join(names)}"
+        )
+    return target.model
+
+
+def _choose(workload: JsonObject, target: Target, model: str) -> Chosen:
+    name = workload["metadata"]["name"]
+    containers = container_names(workload)
+    if target.container is None and len(containers) != 1:
+        raise SelectionError(
+            Reason.TARGET_INVALID,
+            f"Deployment {name} has several containers ({', '.join(containers)}): name one in targets[].container",
+        )
+    container = target.container or containers[0]
+    try:
+        env_field(workload, container, env_name(target))
+    except FieldUnreadableError as error:
+        raise SelectionError(Reason.TARGET_INVALID, str(error)) from error
+    return Chosen(name, container, env_name(target), model)

@@ -1,0 +1,190 @@
+"""Judging answers: a number against its range, silence by onNoData, failures against their limit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+
+from coppice_api.constants import Reason
+from coppice_api.modelrollout import Check, CheckState, CheckStatus, Comparison, OnNoData, TargetState, TargetStatus
+from coppice_operator.conditions import instant
+from coppice_operator.rollout.analysis import bake_end, needs_baseline, watched
+from coppice_operator.rollout.draft import MAX_MESSAGE_LENGTH, Draft, stamp
+from coppice_operator.rollout.question import Answer, Purpose, QueryKey
+
+BASELINE_TAKEN = "baseline taken, not asked since"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a rollout that has begun cannot go on."""
+
+    reason: Reason
+    message: str
+
+
+def record_answers(draft: Draft) -> Failure | None:
+    """Write this pass's answers into the draft's checks; return a failure when a limit is passed."""
+    analysis = draft.spec.analysis
+    if analysis is None:
+        draft.checks = {}
+        return None
+    targets = watched(draft)
+    kept = {(check.name, target.name) for check in analysis.checks for target in targets}
+    draft.checks = {key: entry for key, entry in draft.checks.items() if key in kept}
+    for check in analysis.checks:
+        for target in targets:
+            _record(draft, check, target)
+    return next(filter(None, (_limit(draft, check) for check in analysis.checks)), None)
+
+
+def without_baseline(draft: Draft) -> set[str]:
+    """Return the pending targets that still have to wait for a value from before they are touched."""
+    analysis = draft.spec.analysis
+    if analysis is None:
+        return set()
+    return {
+        target.name
+        for target in watched(draft)
+        for check in analysis.checks
+        if needs_baseline(draft, check, target)
+        # With onNoData Pass one try is enough.
+        and not (check.on_no_data is OnNoData.PASS and (check.name, target.name) in draft.checks)
+    }
+
+
+def accepted(draft: Draft) -> bool:
+    """Return whether every check holds on every watched target, with a pass in this wave and one after its bake."""
+    analysis = draft.spec.analysis
+    end = bake_end(draft)
+    if analysis is None or end is None:
+        return end is not None
+    return all(
+        _accepts(check, draft.checks.get((check.name, target.name)), end)
+        for target in watched(draft)
+        for check in analysis.checks
+    )
+
+
+def silent(draft: Draft) -> list[CheckStatus]:
+    """Return the checks that hold the rollout because their last answer was empty."""
+    analysis = draft.spec.analysis
+    if analysis is None:
+        return []
+    holding = {check.name: check for check in analysis.checks if check.on_no_data is not OnNoData.PASS}
+    states = {target.name: target for target in watched(draft)}
+    return [
+        entry
+        for entry in draft.checks.values()
+        if entry.name in holding
+        and entry.target in states
+        and entry.state is CheckState.NO_DATA
+        and _counts(draft, holding[entry.name], states[entry.target], entry)
+    ]
+
+
+def new_wave(draft: Draft) -> None:
+    """Forget this wave's counts; keep baselines and last values."""
+    draft.checks = {key: entry.model_copy(update={"failures": 0, "passes": 0}) for key, entry in draft.checks.items()}
+
+
+def _counts(draft: Draft, check: Check, target: TargetStatus, entry: CheckStatus) -> bool:
+    if target.state is TargetState.PENDING:
+        return needs_baseline(draft, check, target)
+    # An entry that only holds a baseline has no verdict yet.
+    return entry.message != BASELINE_TAKEN
+
+
+def _record(draft: Draft, check: Check, target: TargetStatus) -> None:
+    key = (check.name, target.name)
+    entry = draft.checks.get(key) or CheckStatus(name=check.name, target=target.name, state=CheckState.NO_DATA)
+    if needs_baseline(draft, check, target):
+        answer = draft.observation.answers.get(QueryKey(*key, Purpose.BASELINE))
+        if answer is not None:
+            draft.checks[key] = _baseline(check, entry, answer, stamp(draft))
+        return
+    answer = draft.observation.answers.get(QueryKey(*key, Purpose.CURRENT))
+    if answer is not None and target.state is TargetState.UPDATED:
+        draft.checks[key] = _current(check, entry, answer, stamp(draft))
+
+
+def _baseline(check: Check, entry: CheckStatus, answer: Answer, now: str) -> CheckStatus:
+    value = _finite(answer.value)
+    if value is None:
+        return _judged(check, entry, CheckState.NO_DATA, None, f"no baseline: {answer.error or 'no number'}", now)
+    return entry.model_copy(update={"baseline": f"{value:.12g}", "message": BASELINE_TAKEN, "checked_time": now})
+
+
+def _current(check: Check, entry: CheckStatus, answer: Answer, now: str) -> CheckStatus:
+    value = _finite(answer.value)
+    if value is None:
+        return _judged(check, entry, CheckState.NO_DATA, None, f"no data: {answer.error or 'no number'}", now)
+    shown = f"{value:.6g}"
+    if check.compare is Comparison.BEFORE:
+        baseline = float(entry.baseline) if entry.baseline else None
+        if not baseline:
+            what = "there is none" if baseline is None else "it is 0"
+            return _judged(check, entry, CheckState.NO_DATA, shown, f"no ratio to the value before: {what}", now)
+        ratio = value / baseline
+        shown_ratio = f"{shown} / {entry.baseline} = {ratio:.6g}"
+        fault = _fault(check, ratio)
+        state = CheckState.FAILING if fault else CheckState.PASSING
+        return _judged(check, entry, state, shown, f"{shown_ratio} {fault or 'is in range'}", now)
+    fault = _fault(check, value)
+    state = CheckState.FAILING if fault else CheckState.PASSING
+    return _judged(check, entry, state, shown, f"{shown} {fault or 'is in range'}", now)
+
+
+def _judged(
+    check: Check, entry: CheckStatus, state: CheckState, value: str | None, message: str, now: str
+) -> CheckStatus:
+    good = state is CheckState.PASSING or (state is CheckState.NO_DATA and check.on_no_data is OnNoData.PASS)
+    bad = state is CheckState.FAILING or (state is CheckState.NO_DATA and check.on_no_data is OnNoData.FAIL)
+    return entry.model_copy(
+        update={
+            "state": state,
+            "value": value,
+            "message": message[:MAX_MESSAGE_LENGTH],
+            "checked_time": now,
+            "passes": entry.passes + good,
+            "failures": entry.failures + bad,
+        }
+    )
+
+
+def _fault(check: Check, value: float) -> str | None:
+    limits = check.threshold_range
+    if limits.min is not None and value < float(limits.min):
+        return f"is below the minimum {limits.min}"
+    if limits.max is not None and value > float(limits.max):
+        return f"is above the maximum {limits.max}"
+    return None
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _limit(draft: Draft, check: Check) -> Failure | None:
+    """Failures count together over all targets of the wave: one bad target is a bad wave."""
+    entries = [entry for entry in draft.checks.values() if entry.name == check.name and entry.failures]
+    failures = sum(entry.failures for entry in entries)
+    if failures <= check.failure_limit:
+        return None
+    last = max(entries, key=lambda entry: (entry.checked_time or "", entry.failures, entry.target))
+    return Failure(
+        Reason.ANALYSIS_FAILED,
+        f"check {check.name} failed on {last.target}: {last.message} "
+        f"({failures} failed, {check.failure_limit} forgiven)",
+    )
+
+
+def _accepts(check: Check, entry: CheckStatus | None, end: datetime) -> bool:
+    if entry is None or entry.passes == 0:
+        return False
+    asked = instant(entry.checked_time)
+    good = entry.state is CheckState.PASSING or (
+        entry.state is CheckState.NO_DATA and check.on_no_data is OnNoData.PASS
+    )
+    return good and asked is not None and asked >= end

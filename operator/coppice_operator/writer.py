@@ -1,0 +1,166 @@
+"""The only code that writes: carries out a Plan, status first, then actions, then Events."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from coppice_api.constants import API_VERSION, MANAGED_BY
+from coppice_operator.cache import Cache, place_of
+from coppice_operator.kube import Kube, KubeError, collection_path, object_path
+from coppice_operator.plan import (
+    Action,
+    ApplyObject,
+    CreateObject,
+    DeleteObject,
+    Event,
+    JsonObject,
+    JsonPatchObject,
+    PatchObject,
+    Plan,
+)
+
+_log = logging.getLogger(__name__)
+
+
+class StaleError(Exception):
+    """The pass looked at something that has changed since: look again."""
+
+
+class Writer:
+    """Writes for both kinds.
+
+    Args:
+        kube: Where to.
+        cache: Gets every answer, so that the next pass sees what this one wrote.
+        wrote: Told of each object that an action wrote: its event will be no news any more.
+    """
+
+    def __init__(
+        self, kube: Kube, cache: Cache, wrote: Callable[[str, JsonObject], None] = lambda _kind, _item: None
+    ) -> None:
+        self._kube, self._cache, self.wrote = kube, cache, wrote
+
+    async def carry_out(self, plan: Plan, kind: str, item: JsonObject) -> None:
+        """Carry out a plan made from `item`.
+
+        Raises:
+            StaleError: If the item or a target has changed since it was observed.
+            KubeError: If a write failed; the pass is tried again from what is there then.
+        """
+        if plan.status is not None and plan.status != item.get("status"):
+            await self._write_status(plan.status, kind, item)
+        for action in plan.actions:
+            await self._act(action)
+        for event in plan.events:
+            await self._record(event, kind, item)
+
+    async def _write_status(self, status: JsonObject, kind: str, item: JsonObject) -> None:
+        namespace, name = place_of(item)
+        # A merge patch keeps what it does not name, so fields that are gone are named.
+        gone = {field: None for field in item.get("status") or {} if field not in status}
+        body = {
+            "metadata": {"resourceVersion": item["metadata"]["resourceVersion"]},
+            "status": {**status, **gone},
+        }
+        path = object_path(API_VERSION, kind, namespace, name) + "/status"
+        try:
+            self._cache.put(kind, await self._kube.merge(path, body))
+        except KubeError as error:
+            raise _stale(error, 404, 409) from error
+
+    async def _act(self, action: Action) -> None:
+        match action:
+            case CreateObject(manifest):
+                await self._create(manifest)
+            case ApplyObject(manifest):
+                await self._keep(manifest["kind"], self._kube.apply(_path(manifest), manifest))
+            case PatchObject(api_version, kind, namespace, name, patch):
+                await self._keep(kind, self._kube.merge(object_path(api_version, kind, namespace, name), patch))
+            case JsonPatchObject(api_version, kind, namespace, name, patch):
+                path = object_path(api_version, kind, namespace, name)
+                await self._keep(kind, self._kube.json_patch(path, list(patch)))
+            case DeleteObject(api_version, kind, namespace, name, uid):
+                body = {
+                    "apiVersion": "v1",
+                    "kind": "DeleteOptions",
+                    "propagationPolicy": "Background",
+                    "preconditions": {"uid": uid},
+                }
+                try:
+                    await self._kube.delete(object_path(api_version, kind, namespace, name), body)
+                except KubeError as error:
+                    if error.status not in (404, 409):
+                        raise
+
+    async def _create(self, manifest: JsonObject) -> None:
+        path = collection_path(manifest["apiVersion"], manifest["kind"], manifest["metadata"]["namespace"])
+        try:
+            self._take_in(manifest["kind"], await self._kube.create(path, manifest))
+        except KubeError as error:
+            if error.status != 409:
+                raise
+            # It exists: an earlier pass made it and its event is still under way. The next pass sees it.
+            self._take_in(manifest["kind"], await self._kube.get(_path(manifest)))
+
+    async def _keep(self, kind: str, answer: Awaitable[JsonObject]) -> None:
+        try:
+            self._take_in(kind, await answer)
+        except KubeError as error:
+            # 422 is a failed `test` of a JSON patch: the target is not what the cache showed.
+            raise _stale(error, 404, 409, 422) from error
+
+    def _take_in(self, kind: str, item: JsonObject) -> None:
+        self._cache.put(kind, item)
+        self.wrote(kind, item)
+
+    async def _record(self, event: Event, kind: str, item: JsonObject) -> None:
+        """Write an Event; the same one again counts up. A lost Event is no reason to repeat a pass."""
+        namespace, name = place_of(item)
+        uid = str(item["metadata"]["uid"])
+        unique = hashlib.sha256(f"{uid} {event.reason} {event.message}".encode()).hexdigest()[:16]
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        event_name = f"{name[:200]}.{unique}"
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": event_name, "namespace": namespace},
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": kind,
+                "name": name,
+                "namespace": namespace,
+                "uid": uid,
+            },
+            "type": event.type.value,
+            "reason": event.reason,
+            "message": event.message[:1024],
+            "source": {"component": MANAGED_BY},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        path = collection_path("v1", "Event", namespace)
+        try:
+            try:
+                await self._kube.create(path, body)
+            except KubeError as error:
+                if error.status != 409:
+                    raise
+                known = await self._kube.get(f"{path}/{event_name}")
+                await self._kube.merge(
+                    f"{path}/{event_name}", {"count": int(known.get("count") or 1) + 1, "lastTimestamp": now}
+                )
+        except KubeError as error:
+            _log.warning("an Event on %s %s/%s is lost: %s", kind, namespace, name, error)
+
+
+def _path(manifest: JsonObject) -> str:
+    metadata = manifest["metadata"]
+    return object_path(manifest["apiVersion"], manifest["kind"], metadata["namespace"], metadata["name"])
+
+
+def _stale(error: KubeError, *statuses: int) -> Exception:
+    return StaleError(str(error)) if error.status in statuses else error

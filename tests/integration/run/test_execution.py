@@ -1,0 +1,214 @@
+"""A whole run by URI: every ending is a report and an exit code, and nothing is done twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from coppice_api.run import Outcome, Phase, RunConfig
+from coppice_pruner import load_bundle
+from coppice_pruner.bundle import bundle_digest, export_bundle
+from coppice_pruner.meters import MeasurementImpossibleError
+from coppice_pruner.run import Interrupted, Journal, execute, execution, exit_code
+from coppice_pruner.run.checkpoint import Checkpoints
+from coppice_pruner.storage import open_place
+from tests import machine
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("dense") / "bundle"
+    export_bundle(machine.dense_model()[0], directory)
+    return directory
+
+
+@pytest.fixture
+def config(dense: Path, tmp_path: Path) -> RunConfig:
+    return machine.config(
+        tmp_path, model__uri=f"file://{dense}", objective__energyReductionPercent=20,
+        objective__maxAccuracyDropPoints="20",
+    )  # fmt: skip
+
+
+def run(config: RunConfig) -> tuple[Outcome, int, str]:
+    report = execute(config, Journal(config.algorithm.max_iterations))
+    return report.outcome, exit_code(report), report.message
+
+
+def test_a_run_that_meets_its_target_leaves_a_bundle_that_gives_the_same_outputs(config: RunConfig) -> None:
+    journal = Journal(config.algorithm.max_iterations)
+    report = execute(config, journal)
+    assert report.outcome is Outcome.TARGET_MET, report.message
+    assert exit_code(report) == 0
+    assert report.artifact is not None
+    directory = Path(report.artifact.uri.removeprefix("file://"))
+    assert bundle_digest(directory) == report.artifact.sha256
+    loaded = load_bundle(directory, sha256=report.artifact.sha256)
+    assert loaded.pruning_plan
+    assert report.dense is not None
+    assert report.pruned is not None
+    assert report.energy_reduction_interval is not None
+    low, high = report.energy_reduction_interval
+    assert low <= (report.energy_reduction_ratio or 0) <= high
+    assert report.pruned.energy_joules < report.dense.energy_joules
+    assert report.run_energy_joules is not None
+    assert report.run_energy_joules > 0
+    assert journal.progress.phase is Phase.DONE
+    assert journal.progress.progress_ratio == 1.0
+    page = (directory / "report.html").read_text()
+    assert "Estimated" in page or "estimated" in page
+    assert len(report.to_termination_message().encode()) <= 4096
+
+
+def test_a_pod_after_the_end_gives_the_same_report_again(config: RunConfig) -> None:
+    first = execute(config, Journal(20))
+    assert execute(config, Journal(20)) == first
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config.model_copy(
+        update={"objective": config.objective.model_copy(update={"energy_reduction_percent": 40})}
+    )
+    save = Checkpoints.save
+
+    def save_and_die(self: Checkpoints, state: object, model: torch.nn.Module) -> None:
+        save(self, state, model)  # type: ignore[arg-type]
+        if state.iterations:  # type: ignore[attr-defined]
+            raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save_and_die)
+        with pytest.raises(Interrupted):
+            execute(config, Journal(20))
+    journal = Journal(20)
+    phases: list[Phase] = []
+    journal._listener = lambda told: phases.append(told.progress.phase)
+    report = execute(config, journal)
+    assert report.outcome is Outcome.TARGET_MET, report.message
+    assert Phase.BASELINE not in phases
+    assert report.iterations >= 2
+    place = open_place(config.artifacts_uri, field="x", claim_mounts={})
+    assert place.under("checkpoints").names() == ()
+
+
+def test_a_damaged_checkpoint_is_passed_over(config: RunConfig, tmp_path: Path) -> None:
+    place = open_place(config.artifacts_uri, field="x", claim_mounts={})
+    checkpoints = Checkpoints(place, tmp_path / "work")
+    place.write("marker", b"")
+    torn = Path(config.artifacts_uri.removeprefix("file://")) / "checkpoints" / "0003"
+    torn.mkdir(parents=True)
+    (torn / "state.json").write_text('{"schemaVersion": "coppice.dev/ch')
+    (torn / "model.safetensors").write_bytes(b"")
+    assert checkpoints.latest(config.spec_digest) is None
+    assert run(config)[0] is Outcome.TARGET_MET
+
+
+def test_a_target_out_of_reach_is_an_answer_with_the_best_model(config: RunConfig) -> None:
+    objective = config.objective.model_copy(update={"energy_reduction_percent": 95})
+    algorithm = config.algorithm.model_copy(update={"max_iterations": 2})
+    report = execute(
+        config.model_copy(update={"objective": objective, "algorithm": algorithm}), Journal(2)
+    )  # fmt: skip
+    assert report.outcome is Outcome.TARGET_NOT_MET
+    assert exit_code(report) == 0
+    assert report.artifact is not None
+    assert "target of 95 % was not reached" in report.message
+    assert "maxIterations (2)" in report.message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"uri": "file:///nowhere/model"}}, "nowhere/model: there is no directory"),
+        ({"model": {"uri": "pvc://missing/model"}}, "claim 'missing' is not mounted"),
+        ({"dataset": {"uri": "builtin://shapes100"}}, r"spec.dataset.uri 'builtin://letters'"),
+        ({"dataset": {"uri": "builtin://digits", "sha256": "b" * 64}}, "spec.dataset.sha256"),
+        ({"algorithm": {"quantization": "Int8"}}, "spec.algorithm.quantization"),
+    ],
+)
+def test_bad_input_ends_with_exit_code_4_and_the_field(
+    config: RunConfig, change: dict[str, object], message: str
+) -> None:
+    bad = RunConfig.model_validate({**config.model_dump(by_alias=True, mode="json", exclude={"measurement"}), **change})
+    bad = bad.model_copy(update={"measurement": config.measurement})
+    outcome, code, said = run(bad)
+    assert (outcome, code) == (Outcome.INPUT_REFUSED, 4)
+    assert message.replace("\\", "") in said
+
+
+def test_a_directory_that_is_no_model_says_what_it_holds(config: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "junk").mkdir()
+    (tmp_path / "junk" / "pytorch_model.bin").write_bytes(b"")
+    model = config.model.model_copy(update={"uri": f"file://{tmp_path}/junk"})
+    outcome, code, said = run(config.model_copy(update={"model": model}))
+    assert (outcome, code) == (Outcome.INPUT_REFUSED, 4)
+    assert "neither a bundle (manifest.json) nor a Hugging Face directory" in said
+    assert "pytorch_model.bin" in said
+
+
+def test_a_pruned_model_is_not_pruned_again(config: RunConfig) -> None:
+    report = execute(config, Journal(20))
+    assert report.artifact is not None
+    model = config.model.model_copy(update={"uri": report.artifact.uri})
+    again = config.model_copy(update={"model": model, "spec_digest": "v1:other"})
+    assert "is a pruned model already" in run(again.model_copy(update={"artifacts_uri": config.artifacts_uri + "2"}))[2]
+
+
+def test_energy_that_cannot_be_measured_ends_with_exit_code_5(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object, **__: object) -> None:
+        raise MeasurementImpossibleError("no meter here")
+
+    monkeypatch.setattr(execution, "select_meter", none)
+    assert run(config) == (Outcome.MEASUREMENT_IMPOSSIBLE, 5, "no meter here")
+
+
+def test_a_defect_is_retried_and_told(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("of all things")
+
+    monkeypatch.setattr(execution, "load_dataset", broken)
+    assert run(config) == (Outcome.FAILED, 1, "ZeroDivisionError: of all things")
+
+
+def test_reports_of_another_spec_are_not_given_again(config: RunConfig) -> None:
+    first = execute(config, Journal(20))
+    other = execute(config.model_copy(update={"spec_digest": "v1:other"}), Journal(20))
+    assert other.spec_digest == "v1:other"
+    assert first.artifact is not None
+    assert Path(first.artifact.uri.removeprefix("file://")).is_dir()
+
+
+def test_checkpoints_hold_everything_as_json(config: RunConfig, tmp_path: Path) -> None:
+    place = open_place(config.artifacts_uri, field="x", claim_mounts={})
+    checkpoints = Checkpoints(place, tmp_path / "work")
+    state = execution.State(
+        "v1:x", (), 0.2, 1, {"a": (0, 2)}, {"energyJoules": 1.0}, 0.9, 0.1, {"scale": 1.0}, {"a": 0.5}, 3.0, 4.0
+    )
+    module = torch.nn.Linear(2, 3)
+    for number in range(4):
+        iterations = tuple(
+            execution_iteration(index) for index in range(1, number + 1)
+        )  # fmt: skip
+        checkpoints.save(dataclasses.replace(state, iterations=iterations), module)
+    assert place.under("checkpoints").names() == ("0002", "0003")
+    found = checkpoints.latest("v1:x")
+    assert found is not None
+    assert found[0].kept == {"a": (0, 2)}
+    assert len(found[0].iterations) == 3
+    torch.testing.assert_close(found[1]["weight"], module.weight.detach())
+    assert checkpoints.latest("v1:y") is None
+    text = place.read("checkpoints/0003/state.json")
+    assert text is not None
+    assert json.loads(text)["schemaVersion"] == "coppice.dev/checkpoint/v1"
+
+
+def execution_iteration(number: int) -> object:
+    from coppice_pruner.run import Iteration
+
+    return Iteration(number, True, 0.2, {"a": 4}, 0.99, 0.1, 0.1)

@@ -1,0 +1,146 @@
+"""Algorithm 1: what it reaches, what it takes back, and that it goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+from coppice_pruner.data import Splits
+from coppice_pruner.errors import InputRefusedError
+from coppice_pruner.models import LoadedModel
+from coppice_pruner.run.journal import Journal
+from coppice_pruner.run.loop import LEAST_STEP, Loop, LoopResult, Standing, check_fit
+from coppice_pruner.training import evaluate
+from tests import machine
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[LoadedModel, Splits]:
+    return machine.dense_model()
+
+
+def make_loop(trained: tuple[LoadedModel, Splits], tmp_path: Path, **values: object) -> tuple[Loop, Journal]:
+    dense, data = trained
+    # Every loop gets its own machine and its own copy, since hooks stay on a module.
+    import dataclasses
+
+    dense = dataclasses.replace(dense, module=copy.deepcopy(dense.module))
+    model, meter = machine.on_machine(dense)
+    config = machine.config(tmp_path, **values)
+    journal = Journal(config.algorithm.max_iterations)
+    return Loop(model, data, meter, config, journal, CPU), journal
+
+
+def run(loop: Loop) -> LoopResult:
+    baseline = loop.baseline()
+    return loop.run(baseline, loop.start(baseline))
+
+
+@pytest.mark.parametrize("allocation", ["Knapsack", "PerJoule", "PaperCorrected", "Magnitude", "Uniform", "Paper"])
+def test_every_allocation_reaches_a_modest_target(
+    allocation: str, trained: tuple[LoadedModel, Splits], tmp_path: Path
+) -> None:
+    loop, journal = make_loop(
+        trained, tmp_path, objective__energyReductionPercent=30, objective__maxAccuracyDropPoints="3.0",
+        algorithm__allocation=allocation, algorithm__maxIterations=12,
+    )  # fmt: skip
+    result = run(loop)
+    assert result.met, result.reason
+    assert result.comparison is not None
+    assert result.comparison.energy_reduction_ratio >= 0.30
+    assert result.pruned.accuracy_ratio >= result.dense.accuracy_ratio - 0.03
+    assert result.pruned.memory_bytes < result.dense.memory_bytes
+    assert sum(machine.widths(result.model.module)) < 16 + 24 + 32
+    assert journal.progress.iteration == len(result.iterations)
+
+
+def test_a_step_that_costs_too_much_is_taken_back_and_halved(
+    trained: tuple[LoadedModel, Splits], tmp_path: Path
+) -> None:
+    loop, _ = make_loop(
+        trained, tmp_path, objective__energyReductionPercent=95, objective__maxAccuracyDropPoints="0.0",
+        algorithm__fineTune__epochs=0, algorithm__maxIterations=20,
+    )  # fmt: skip
+    seen: list[Standing] = []
+    baseline = loop.baseline()
+    result = loop.run(baseline, loop.start(baseline), seen.append)
+    assert not result.met
+    assert "costs more accuracy than the 0 points allowed" in result.reason
+    back = [item for item in result.iterations if not item.accepted]
+    assert back
+    assert "accuracy fell by" in back[0].reason
+    for before, after in itertools.pairwise(seen):
+        taken_back = not after.iterations[-1].accepted
+        assert after.step == (before.step / 2 if taken_back else before.step)
+        assert (after.model is before.model) == taken_back
+    assert seen[-1].step < LEAST_STEP
+    # The best model found is within the budget.
+    assert result.pruned.accuracy_ratio >= result.dense.accuracy_ratio
+
+
+def test_the_number_of_steps_is_bounded(trained: tuple[LoadedModel, Splits], tmp_path: Path) -> None:
+    loop, _ = make_loop(
+        trained, tmp_path, objective__energyReductionPercent=95, objective__maxAccuracyDropPoints="50",
+        algorithm__maxIterations=2,
+    )  # fmt: skip
+    result = run(loop)
+    assert len(result.iterations) == 2
+    assert result.reason == "algorithm.maxIterations (2) is reached"
+
+
+def test_a_latency_limit_that_is_missed_is_said(trained: tuple[LoadedModel, Splits], tmp_path: Path) -> None:
+    loop, _ = make_loop(
+        trained, tmp_path, objective__energyReductionPercent=10, objective__maxAccuracyDropPoints="20",
+        objective__maxLatencyMilliseconds="0.000001", algorithm__maxIterations=2,
+    )  # fmt: skip
+    result = run(loop)
+    assert not result.met
+    assert "objective.maxLatencyMilliseconds allows 0.000001" in result.reason
+
+
+def test_a_resumed_loop_makes_the_same_decisions(trained: tuple[LoadedModel, Splits], tmp_path: Path) -> None:
+    values = {"objective__energyReductionPercent": 60, "objective__maxAccuracyDropPoints": "3.0"}
+    loop, _ = make_loop(trained, tmp_path, **values)
+    baseline = loop.baseline()
+    seen: list[Standing] = []
+    whole = loop.run(baseline, loop.start(baseline), seen.append)
+    assert len(seen) >= 2
+    # Another process: another loop, the model rebuilt from weights and plan.
+    first = seen[0]
+    other, _ = make_loop(trained, tmp_path, **values)
+    restored = other.restore(first.model.state_dict(), first.kept)
+    import dataclasses
+
+    # The hooks that make the machine do not travel in weights.
+    machine_module = copy.deepcopy(first.model)
+    machine_module.load_state_dict(restored.state_dict())
+    again = loop.run(baseline, dataclasses.replace(first, model=machine_module))
+    assert [item.widths for item in again.iterations] == [item.widths for item in whole.iterations]
+    assert [item.accuracy_ratio for item in again.iterations] == [item.accuracy_ratio for item in whole.iterations]
+
+
+def test_the_result_evaluates_as_it_was_reported(trained: tuple[LoadedModel, Splits], tmp_path: Path) -> None:
+    loop, _ = make_loop(trained, tmp_path, objective__energyReductionPercent=30)
+    result = run(loop)
+    data = trained[1]
+    assert evaluate(
+        result.model.module, data.evaluation_images, data.evaluation_labels
+    ) == result.pruned.accuracy_ratio  # fmt: skip
+
+
+def test_data_that_does_not_fit_the_model_is_refused(trained: tuple[LoadedModel, Splits]) -> None:
+    dense, data = trained
+    import dataclasses
+
+    wide = dataclasses.replace(data, train_images=torch.zeros(4, 3, 8, 8))
+    with pytest.raises(InputRefusedError, match=r"spec\.dataset\.uri: its samples have shape \(3, 8, 8\)"):
+        check_fit(dense, wide)
+    fewer = dataclasses.replace(data, classes=("a", "b"))
+    with pytest.raises(InputRefusedError, match=r"\(2, 2\) is needed"):
+        check_fit(dense, fewer)

@@ -1,0 +1,231 @@
+"""A cluster in memory: Deployments that obey the plan's writes and become available, under virtual time."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from coppice_operator.plan import Action, ApplyObject, Event, JsonPatchObject, Plan
+from coppice_operator.rollout.analysis import Answer, Query, due_queries
+from coppice_operator.rollout.observation import RolloutObservation
+from coppice_operator.rollout.plan import plan
+from tests.builders import DIGEST, model_rollout
+
+START = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
+DENSE = "pvc://fleet-models/digits/dense"
+PRUNED = f"pvc://fleet-models/runs/pruned#sha256={DIGEST}"
+END_STATES = ("RolledOut", "RolledBack", "Held")
+Object = dict[str, Any]
+
+
+def deployment(name: str, value: str | None = DENSE, **metadata: Any) -> Object:
+    """A healthy Deployment with one container, `server`."""
+    env: list[Object] = [{"name": "PORT", "value": "8080"}]
+    if value is not None:
+        env.append({"name": "MODEL_URI", "value": value})
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": "fleet", "generation": 1, **metadata},
+        "spec": {"replicas": 1, "template": {"spec": {"containers": [{"name": "server", "env": env}]}}},
+        "status": {
+            "observedGeneration": 1,
+            "replicas": 1,
+            "updatedReplicas": 1,
+            "availableReplicas": 1,
+            "conditions": [{"type": "Available", "status": "True"}],
+        },
+    }
+
+
+def rollout(*names: str, created: str = "2026-11-01T11:00:00Z", name: str = "digits", **spec: Any) -> Object:
+    """A ModelRollout of the namespace `fleet` with these targets."""
+    if names:
+        spec["targets"] = [{"name": target} for target in names]
+    document = model_rollout(**spec)
+    document["metadata"] = {"name": name, "namespace": "fleet", "generation": 1, "creationTimestamp": created}
+    return document
+
+
+def env_value(workload: Object) -> str | None:
+    """What MODEL_URI holds."""
+    return next((entry["value"] for entry in _env(workload) if entry["name"] == "MODEL_URI"), None)
+
+
+def condition(document: Object, kind: str) -> Object:
+    """One condition of a rollout."""
+    return next(entry for entry in document["status"]["conditions"] if entry["type"] == kind)
+
+
+class Simulation:
+    """One rollout and its fleet.
+
+    Args:
+        document: The ModelRollout.
+        fleet: Its Deployments.
+        answer: What Prometheus says.
+        lost: Whether the actions of a pass, by number, are lost in a crash after the status was written.
+        broken: Whether a Deployment with a value never becomes available.
+        ready_seconds: How long a Deployment takes to become available.
+        lag: How many passes old the Deployments are that a pass sees.
+    """
+
+    def __init__(
+        self,
+        document: Object,
+        fleet: list[Object],
+        *,
+        answer: Callable[[Query], Answer] = lambda query: Answer(1.0),
+        lost: Callable[[int], bool] = lambda number: False,
+        broken: Callable[[str, str | None], bool] = lambda name, value: False,
+        ready_seconds: float = 3,
+        lag: int = 0,
+    ) -> None:
+        self.rollout = document
+        self.fleet = {entry["metadata"]["name"]: entry for entry in fleet}
+        self.siblings: tuple[Object, ...] = ()
+        self.answer, self.lost, self.broken = answer, lost, broken
+        self.ready_seconds = ready_seconds
+        self.lag = lag
+        self.now = START
+        self.passes = 0
+        self.status_writes = 0
+        self.actions: list[Action] = []
+        self.events: list[Event] = []
+        self.queries: list[Query] = []
+        self.most_in_transition = 0
+        self._changed: dict[str, datetime] = {}
+        self._seen: list[list[Object]] = []
+
+    @property
+    def status(self) -> Object:
+        """The stored status."""
+        status: Object = self.rollout.get("status", {})
+        return status
+
+    @property
+    def state(self) -> str | None:
+        """The stored reason."""
+        return self.status.get("state")
+
+    def values(self) -> dict[str, str | None]:
+        """What every Deployment's MODEL_URI holds."""
+        return {name: env_value(workload) for name, workload in self.fleet.items()}
+
+    def observe(self, answers: Mapping[Any, Answer] | None = None) -> RolloutObservation:
+        """What a pass sees: copies, so that a plan that changes its input is found out."""
+        return RolloutObservation(
+            rollout=copy.deepcopy(self.rollout),
+            siblings=self.siblings,
+            workloads=tuple(copy.deepcopy(self._seen[0] if self.lag and self._seen else list(self.fleet.values()))),
+            answers=answers or {},
+        )
+
+    def step(self) -> Plan:
+        """One pass and the second after it."""
+        self._controllers()
+        if self.lag:
+            self._seen = [*self._seen, copy.deepcopy(list(self.fleet.values()))][-self.lag - 1 :]
+        asked = due_queries(self.observe(), self.now)
+        self.queries += asked
+        made = plan(self.observe({query.key: self.answer(query) for query in asked}), self.now)
+        number, self.passes = self.passes, self.passes + 1
+        if made.status is not None and made.status != self.rollout.get("status"):
+            self.rollout["status"] = made.status
+            self.status_writes += 1
+        if not self.lost(number):
+            for action in made.actions:
+                self._write(action)
+            self.events += made.events
+        targets = self.status.get("targets", [])
+        self.most_in_transition = max(
+            self.most_in_transition, sum(target["state"] in ("Updating", "RollingBack") for target in targets)
+        )
+        self.now += timedelta(seconds=min(made.requeue_after_seconds or 1.0, 1.0))
+        return made
+
+    def run(self, until: Callable[[], bool] | None = None, limit: int = 600) -> Simulation:
+        """Step until a condition holds (default: finished).
+
+        Raises:
+            AssertionError: If it does not come to hold within `limit` passes.
+        """
+        done = until or (lambda: self.state in END_STATES)
+        for _ in range(limit):
+            self.step()
+            if done():
+                return self
+        raise AssertionError(f"still {self.state} after {limit} passes: {condition(self.rollout, 'Ready')}")
+
+    def settle(self) -> Simulation:
+        """Step until a pass changes nothing."""
+        return self.run(until=self.stable)
+
+    def stable(self) -> bool:
+        """Whether planning again at this moment gives the stored status and writes nothing."""
+        made = plan(self.observe(), self.now)
+        return made.status == self.rollout.get("status") and not made.actions and not made.events
+
+    def reasons(self) -> list[str]:
+        """Reasons of the Events so far."""
+        return [event.reason for event in self.events]
+
+    def _controllers(self) -> None:
+        for name, workload in self.fleet.items():
+            metadata, status = workload["metadata"], workload["status"]
+            if status["observedGeneration"] == metadata["generation"] and status["updatedReplicas"] == 1:
+                continue
+            status["observedGeneration"] = metadata["generation"]
+            ready = self.now - self._changed[name] >= timedelta(seconds=self.ready_seconds)
+            status["updatedReplicas"] = int(ready and not self.broken(name, env_value(workload)))
+
+    def _write(self, action: Action) -> None:
+        self.actions.append(action)
+        assert isinstance(action, ApplyObject | JsonPatchObject)
+        name = action.manifest["metadata"]["name"] if isinstance(action, ApplyObject) else action.name
+        stored = next(target for target in self.status["targets"] if target["name"] == name)
+        assert stored["state"] in ("Updating", "RollingBack")
+        assert "previousValueSet" in stored, "touched before the status remembers what it held"
+        workload = self.fleet[name]
+        before = copy.deepcopy(workload["spec"])
+        if isinstance(action, ApplyObject):
+            self._apply(workload, action.manifest)
+        else:
+            self._patch(workload, action.patch)
+        if workload["spec"] != before:
+            workload["metadata"]["generation"] += 1
+            workload["status"]["updatedReplicas"] = 0
+            self._changed[name] = self.now
+
+    @staticmethod
+    def _apply(workload: Object, manifest: Object) -> None:
+        (container,) = manifest["spec"]["template"]["spec"]["containers"]
+        assert container["name"] == "server"
+        (wanted,) = container["env"]
+        for entry in _env(workload):
+            if entry["name"] == wanted["name"]:
+                entry.update(wanted)
+                return
+        _env(workload).append(dict(wanted))
+
+    @staticmethod
+    def _patch(workload: Object, patch: tuple[Object, ...]) -> None:
+        for operation in patch:
+            *parents, last = operation["path"].strip("/").split("/")
+            node: Any = workload
+            for part in parents:
+                node = node[int(part)] if part.isdigit() else node[part]
+            key: Any = int(last) if last.isdigit() else last
+            if operation["op"] == "test":
+                if node[key] != operation["value"]:
+                    return
+            else:
+                assert operation["op"] == "remove"
+                del node[key]
+
+
+def _env(workload: Object) -> list[Object]:
+    entries: list[Object] = workload["spec"]["template"]["spec"]["containers"][0]["env"]
+    return entries
