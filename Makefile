@@ -19,6 +19,12 @@ test: $(STAMP) ## Run every test: unit, integration on a real control plane, end
 	@echo "==> integration and end-to-end tests"
 	@$(BIN)/python -m pytest tests --ignore tests/unit -q
 
+.PHONY: demo
+demo: $(STAMP) ## Take a real model from kubectl apply to a cooler fleet (KEEP=1 leaves it up; KUBECONFIG= uses yours)
+	@echo "==> programs of the cluster (compiled once for this machine: about 9 minutes on 2 cores)"
+	@$(BIN)/python -m devcluster build > /dev/null
+	@$(BIN)/python -m demo
+
 .PHONY: unit
 unit: $(STAMP) ## Run the unit tests only
 	@$(BIN)/python -m pytest tests/unit -q
@@ -55,7 +61,9 @@ venv: $(STAMP) ## Make .venv with the locked packages (torch is 4.7 GB installed
 $(STAMP): requirements/dev.txt pyproject.toml
 	@echo "==> preparing $(VENV) (the first time this brings torch: about 2 minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/bootstrap.txt
+	@# uv removes pip, which is in no lock: the second time there is uv alone.
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps \
+		-r requirements/bootstrap.txt
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip sync -q --require-hashes requirements/dev.txt requirements/bootstrap.txt
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install -q --no-deps --no-build-isolation -e .
 	@touch $@

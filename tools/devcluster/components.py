@@ -28,6 +28,8 @@ class Component:
     argv: tuple[str, ...]
     restart: bool = False
     """Start it again when it ends by itself."""
+    needs: str = ""
+    """A file that must be there before it is started."""
 
 
 def etcd(program: Path, directory: Path, ports: Ports) -> Component:
@@ -144,6 +146,8 @@ def prometheus(program: Path, directory: Path, ports: Ports) -> Component:
             f"--web.listen-address=127.0.0.1:{ports.prometheus}",
             "--storage.tsdb.retention.time=1d",
         ),
+        # It reads the certificate once; without it there would be no discovery for good.
+        needs=str(directory / "certificates" / "apiserver.crt"),
     )
 
 

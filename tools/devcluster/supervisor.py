@@ -46,10 +46,17 @@ class Supervisor:
         }
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.started: dict[str, float] = {}
+        self.waiting: set[str] = set()
+        """Components whose file is not there yet."""
 
     def start(self, name: str) -> None:
         """Start one component; its output is appended to logs/NAME.log."""
         specification = self.specifications[name]
+        needs = specification.get("needs")
+        if needs and not Path(needs).exists():
+            self.waiting.add(name)
+            return
+        self.waiting.discard(name)
         log = self.directory / "logs" / f"{name}.log"
         log.parent.mkdir(exist_ok=True)
         with log.open("ab") as stream:
@@ -138,6 +145,8 @@ def main(arguments: list[str]) -> int:
         known: dict[str, int | None] = {}
         while not ending:
             supervisor.revive()
+            for name in sorted(supervisor.waiting):
+                supervisor.start(name)
             exits = {name: process.poll() for name, process in supervisor.processes.items()}
             if exits != known:
                 known = exits

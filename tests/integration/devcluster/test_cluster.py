@@ -142,3 +142,13 @@ def test_the_command_line_brings_up_a_cluster_with_prometheus_and_takes_it_down(
     finally:
         assert devcluster("down").returncode == 0
     assert not any(alive(pid) for pid in started)
+
+
+def test_prometheus_finds_its_targets_on_a_cluster_that_is_new(tmp_path: Path) -> None:
+    # The API server makes its certificate when it starts: a Prometheus that comes first never discovers anything.
+    with Cluster(ClusterOptions(name="scraped", prometheus=True, directory=tmp_path)) as cluster:
+        log = (tmp_path / "logs" / "prometheus.log").read_text()
+        assert "Cannot create service discovery" not in log
+        assert cluster.prometheus_url is not None
+        with urllib.request.urlopen(f"{cluster.prometheus_url}/api/v1/status/config", timeout=5) as response:
+            assert "kubernetes_sd_configs" in json.load(response)["data"]["yaml"]
