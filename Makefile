@@ -25,6 +25,11 @@ demo: $(STAMP) ## Take a real model from kubectl apply to a cooler fleet (KEEP=1
 	@$(BIN)/python -m devcluster build > /dev/null
 	@$(BIN)/python -m demo
 
+.PHONY: bench
+bench: $(STAMP) ## Measure pruning and the operator; JSON goes to build/bench (BENCH="--quick operator" for less)
+	@$(BIN)/python -m devcluster build > /dev/null
+	@PYTHONPATH=examples $(BIN)/python -m tests.bench $(BENCH)
+
 .PHONY: unit
 unit: $(STAMP) ## Run the unit tests only
 	@$(BIN)/python -m pytest tests/unit -q

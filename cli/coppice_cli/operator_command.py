@@ -25,6 +25,7 @@ def operator(
     lost: every decision is made again from what the API server shows.
     """
     try:
+        from coppice_operator.kube import KubeError
         from coppice_operator.main import OperatorOptions, main
     except ImportError as error:
         typer.echo(f"error: {error}; install the extra: pip install 'coppice[operator]'", err=True)
@@ -34,4 +35,8 @@ def operator(
     )
     for chatty in ("kopf", "asyncio", "aiohttp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    main(OperatorOptions(namespace=namespace, default_image=default_image, host=host, port=port))
+    try:
+        main(OperatorOptions(namespace=namespace, default_image=default_image, host=host, port=port))
+    except (KubeError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error

@@ -6,6 +6,7 @@ Objects stay the JSON they are: the models cost more CPU than the request, and d
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -44,20 +45,35 @@ class Kube:
 
     Args:
         requests: Counts requests by verb and code; None counts nothing.
+        kubeconfig: Which cluster; None looks for it.
     """
 
-    def __init__(self, requests: Counter | None = None) -> None:
-        self._requests = requests
+    def __init__(self, requests: Counter | None = None, kubeconfig: Path | None = None) -> None:
+        self._requests, self._kubeconfig = requests, kubeconfig
 
     async def __aenter__(self) -> Kube:
-        """Find the cluster: in-cluster credentials, else KUBECONFIG, else ~/.kube/config."""
+        """Find the cluster: in-cluster credentials, else KUBECONFIG, else ~/.kube/config.
+
+        Raises:
+            KubeError: If there is none.
+        """
         settings = client.Configuration()
         # Without this every request looks for a proxy in a thread.
         settings.client_session_kwargs = {"trust_env": False}
         try:
+            if self._kubeconfig:
+                raise config.ConfigException("a kubeconfig is named")
             config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
         except config.ConfigException:
-            await config.load_kube_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+            file = str(self._kubeconfig) if self._kubeconfig else None
+            try:
+                await config.load_kube_config(  # type: ignore[no-untyped-call]
+                    config_file=file, client_configuration=settings
+                )
+            except (config.ConfigException, OSError) as error:
+                raise KubeError(
+                    0, f"no cluster is configured ({error}): run in a pod with a service account, or set KUBECONFIG"
+                ) from error
         self._client = client.ApiClient(settings)
         return self
 

@@ -77,7 +77,7 @@ def _without_job(
         return Decision(_say(before, VariantState.SUSPENDED, "spec.suspend is true: nothing runs"), Reason.SUSPENDED)
     job = job_manifest(prunejob, hardware, default_image=observation.default_image)
     return Decision(
-        _say(before, VariantState.PENDING, _waiting(before)),
+        _say(before, VariantState.PENDING, _queued(prunejob) or _waiting(before)),
         Reason.STARTING,
         (CreateObject(job),),
         (Event(EventType.NORMAL, "JobCreated", f"{hardware.name}: created Job {job['metadata']['name']}"),),
@@ -101,10 +101,8 @@ def _under_way(
 ) -> Decision:
     actions: tuple[Action, ...] = ()
     if job["spec"].get("suspend"):
-        queue = prunejob.spec.run.queue_name
-        if queue:
-            message = f"waiting for admission by the queue {queue}"
-            return Decision(_say(before, VariantState.PENDING, message), Reason.STARTING)
+        if queued := _queued(prunejob):
+            return Decision(_say(before, VariantState.PENDING, queued), Reason.STARTING)
         actions = (_suspend(job, False),)
     pod = next((item for item in reversed(pods) if "deletionTimestamp" not in item["metadata"]), None)
     phase = pod.get("status", {}).get("phase", "Pending") if pod else "Pending"
@@ -237,6 +235,11 @@ def percent_text(ratio: float | None) -> str | None:
 
 def _say(before: VariantStatus, state: VariantState, message: str) -> VariantStatus:
     return before.model_copy(update={"state": state, "message": message[:_MAX_MESSAGE]})
+
+
+def _queued(prunejob: PruneJob) -> str:
+    queue = prunejob.spec.run.queue_name
+    return f"waiting for admission by the queue {queue}" if queue else ""
 
 
 def _waiting(before: VariantStatus) -> str:
