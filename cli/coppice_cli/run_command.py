@@ -35,7 +35,8 @@ def run(
     checkpoint, and the same command goes on from there. Exit status: 0 target met, 3 target not met, 4 input refused,
     5 energy cannot be measured as asked, 1 anything else.
     """
-    errors = Console(stderr=True, highlight=False)
+    # Messages hold brackets and are read by tests and logs: no markup, no wrapping.
+    errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     job = _prunejob(file, errors)
     chosen = _hardware(job, hardware, errors)
     mounts = _claims(claim or [], errors)
@@ -55,7 +56,7 @@ def run(
         config = contract.run_config(job.spec, chosen, namespace=namespace, name=name, claim_mounts=mounts).model_copy(
             update={"work_directory": scratch}
         )
-        with Display(Console(highlight=False), name, config) as display:
+        with Display(Console(highlight=False, markup=False), name, config) as display:
             journal = Journal(config.algorithm.max_iterations, display.update)
             try:
                 report = execute(config, journal)

@@ -23,7 +23,6 @@ KILLS = 5
 PATH_SECONDS = 70.0
 """About how long the path takes from the apply to the last wave; kills fall anywhere in it."""
 DEADLINE_SECONDS = 240.0
-PLACEHOLDER = "http://prometheus.monitoring.svc:9090"
 
 
 @pytest.fixture(scope="module")
@@ -31,23 +30,33 @@ def fleet(repository: Path) -> Iterator[tuple[Cluster, Kubectl]]:
     """A cluster with a node, Prometheus, a trained model and three Deployments that serve it."""
     with Cluster(ClusterOptions(name="killed", nodes=1, prometheus=True, python_path=EXAMPLES)) as cluster:
         kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig)
-        kubectl.must("apply", "--server-side", "-f", str(repository / "crds"))
-        digits = repository / "examples" / "digits"
-        kubectl.must("apply", "-f", str(digits / "01-storage.yaml"), "-f", str(digits / "02-train.yaml"))
-        wait(kubectl, "job/digits-train", "Complete")
-        kubectl.must("apply", "-f", str(digits / "03-fleet.yaml"))
-        wait(kubectl, "deployment", "Available", "--all")
+        for command in readme_commands(repository, "Train and serve"):
+            run(command, cluster, repository)
         yield cluster, kubectl
 
 
-def wait(kubectl: Kubectl, what: str, condition: str, *arguments: str) -> None:
-    # Shorter than the helper's own limit, so again where need be.
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while True:
-        result = kubectl.run("wait", f"--for=condition={condition}", what, "--timeout=30s", *arguments)
-        if result.returncode == 0:
-            return
-        assert time.monotonic() < deadline, result.stderr
+def readme_commands(repository: Path, heading: str) -> list[str]:
+    """Return the commands under a heading of the example's README: what a person would type."""
+    text = (repository / "examples" / "digits" / "README.md").read_text()
+    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    found = [line.removeprefix("$ ") for line in section.splitlines() if line.startswith("$ ")]
+    assert found, heading
+    return found
+
+
+def run(command: str, cluster: Cluster, repository: Path) -> str:
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "PROMETHEUS_URL": str(cluster.prometheus_url),
+        "PATH": f"{cluster.kubectl.parent}:{os.environ['PATH']}",
+    }
+    result = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], cwd=repository, env=environment, capture_output=True, text=True,
+        timeout=DEADLINE_SECONDS, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, f"{command}: {result.stderr}"
+    return result.stdout
 
 
 def start_operator(cluster: Cluster, log: Path) -> subprocess.Popen[bytes]:
@@ -79,9 +88,7 @@ def test_an_operator_killed_five_times_makes_one_job_one_rollout_and_the_same_en
     draw = random.Random(seed)
     moments = sorted(draw.uniform(0.2, PATH_SECONDS) for _ in range(KILLS))
     print(f"seed {seed}: killed at {', '.join(f'{moment:.1f}' for moment in moments)} s")
-    text = (repository / "examples" / "digits" / "prunejob.yaml").read_text()
-    job = tmp_path / "prunejob.yaml"
-    job.write_text(text.replace(PLACEHOLDER, str(cluster.prometheus_url)))
+    apply, *look = readme_commands(repository, "Prune and roll out")
     traffic_summary = tmp_path / "traffic.json"
     traffic = subprocess.Popen(
         [sys.executable, "-m", "digits.traffic", "--summary", str(traffic_summary), "--rate", "4",
@@ -93,7 +100,7 @@ def test_an_operator_killed_five_times_makes_one_job_one_rollout_and_the_same_en
     operator = start_operator(cluster, log)
     killed = 0
     try:
-        kubectl.must("apply", "-f", str(job))
+        run(apply, cluster, repository)
         began = time.monotonic()
         while not is_ready(kubectl):
             elapsed = time.monotonic() - began
@@ -111,6 +118,10 @@ def test_an_operator_killed_five_times_makes_one_job_one_rollout_and_the_same_en
             operator.wait()
             operator = start_operator(cluster, log)
         assert is_ready(kubectl)
+        told = "".join(run(command, cluster, repository) for command in look)
+        assert "RolledOut" in told
+        for reason in ("JobCreated", "TargetMet", "RolloutCreated"):
+            assert reason in told
     finally:
         for process in (operator, traffic):
             process.terminate()

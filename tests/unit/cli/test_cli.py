@@ -65,3 +65,65 @@ def test_help_loads_neither_torch_nor_kopf() -> None:
         "sys.exit(any(name in sys.modules for name in ('torch', 'kopf', 'kubernetes')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_run_names_the_claim_that_has_no_directory(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(yaml.safe_dump(prune_job()))
+    result = RUNNER.invoke(app, ["run", "-f", str(file)])
+    assert result.exit_code == 4
+    assert "add --claim fleet-models=DIRECTORY" in result.output
+
+
+def test_run_wants_to_know_which_hardware(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(yaml.safe_dump(prune_job(hardware=[{"name": "a100"}, {"name": "h100"}])))
+    result = RUNNER.invoke(app, ["run", "-f", str(file)])
+    assert result.exit_code == 4
+    assert "choose one with --hardware (a100, h100)" in result.output
+    result = RUNNER.invoke(app, ["run", "-f", str(file), "--hardware", "b200"])
+    assert "no hardware 'b200'" in result.output
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "has 0 PruneJobs"),
+        ([prune_job(), prune_job()], "has 2 PruneJobs"),
+        ([prune_job(objective__energyReductionPercent=0)], "spec.objective.energyReductionPercent"),
+        ([prune_job(objective__speed=3)], "spec.objective"),
+    ],
+)
+def test_run_refuses_a_file_before_anything_is_loaded(tmp_path: Path, content: list[object], message: str) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(yaml.safe_dump_all(content))
+    result = RUNNER.invoke(app, ["run", "-f", str(file)])
+    assert result.exit_code == 4
+    assert message in result.output
+
+
+def test_run_refuses_a_claim_without_a_directory(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(yaml.safe_dump(prune_job()))
+    result = RUNNER.invoke(app, ["run", "-f", str(file), "--claim", "fleet-models=/nowhere"])
+    assert result.exit_code == 4
+    assert "write NAME=DIRECTORY with a directory that exists" in result.output
+
+
+def test_run_says_what_cannot_be_measured(tmp_path: Path) -> None:
+    from coppice_pruner.bundle import export_bundle
+    from tests import machine
+
+    export_bundle(machine.dense_model(epochs=0)[0], tmp_path / "models" / "digits" / "dense")
+    file = tmp_path / "job.yaml"
+    file.write_text(yaml.safe_dump(prune_job()))
+    result = RUNNER.invoke(app, ["run", "-f", str(file), "--claim", f"fleet-models={tmp_path / 'models'}"])
+    assert result.exit_code == 5
+    assert "minimumProvenance is Measured; set it to Estimated" in result.output.replace("\n", " ")
+
+
+@pytest.mark.parametrize("command", ["run", "operator", "pod", "validate", "inspect"])
+def test_help_teaches(command: str) -> None:
+    result = RUNNER.invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert len(result.output.split()) > 20

@@ -1,0 +1,57 @@
+"""Every command a README shows is run. The fleet's are run where there is a fleet, and `make demo` by itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ELSEWHERE = {
+    "make demo": "tests/e2e/first_light/test_demo.py",
+    "kubectl": "tests/e2e/first_light/test_killed_operator.py",
+    "sed": "tests/e2e/first_light/test_killed_operator.py",
+    "python -m devcluster": "tests/integration/devcluster/test_cluster.py",
+    "with Cluster": "tests/integration/devcluster/test_cluster.py",
+}
+
+
+def commands(document: Path) -> list[str]:
+    """Return the commands of a document's console blocks, in order."""
+    blocks = re.findall(r"^```console\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line.removeprefix("$ ").partition("  #")[0].strip() for line in lines if line.startswith("$ ")]
+
+
+def run_here(document: Path) -> list[str]:
+    return [line for line in commands(document) if not line.startswith(tuple(ELSEWHERE))]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["README.md", "examples/01-minimal/README.md"])
+def test_the_commands_of_a_document_work(name: str, repository: Path) -> None:
+    shutil.rmtree("/tmp/coppice/runs", ignore_errors=True)
+    script = "\n".join(["set -euo pipefail", *run_here(repository / name)])
+    result = subprocess.run(
+        ["bash", "-c", script], cwd=repository, env={**os.environ, "TERM": "dumb"},
+        capture_output=True, text=True, timeout=580, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, f"{script}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
+    assert "TargetMet: " in result.stdout
+    assert "(estimated" in result.stdout
+
+
+def test_every_other_document_with_commands_is_known(repository: Path) -> None:
+    documents = [path for folder in ("examples", "tools", "docs") for path in (repository / folder).rglob("*.md")]
+    for document in [*documents, repository / "CONTRIBUTING.md"]:
+        if document.parent.name in ("01-minimal", "inference-server"):
+            continue
+        assert run_here(document) == [], f"{document} shows commands that no test runs"
+
+
+def test_what_is_run_elsewhere_is_run_there(repository: Path) -> None:
+    for path in ELSEWHERE.values():
+        assert (repository / path).is_file()
