@@ -8,6 +8,7 @@ Source: NVML API reference, "Device Queries"; arXiv:2312.02741 on what the power
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -135,7 +136,7 @@ class NvmlMeter:
             if now != last:
                 steps.append(clock())
                 last = now
-        gaps = [after - before for before, after in zip(steps, steps[1:], strict=False)]
+        gaps = [after - before for before, after in itertools.pairwise(steps)]
         self._last_millijoules = last
         return statistics.median(gaps) if gaps else _DEFAULT_PERIOD_SECONDS
 
