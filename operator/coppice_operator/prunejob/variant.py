@@ -117,10 +117,17 @@ def _under_way(
         failed = ending(pods)
         said = f"; the last pod ended with {failed.exit_code}" if failed and failed.exit_code else ""
         state = VariantState.RUNNING if phase == "Running" else _not_backwards(before)
-        return Decision(_say(before, state, f"{_waiting(before)}{said}"), _reason_of(state), actions)
+        status = _say(before, state, f"{_waiting(before)}{said}")
+        return Decision(status, _reason_of(state), actions, _begun(before, status, pod))
     status = _progressed(before, progress)
-    events = _on_change(before, status, EventType.NORMAL, "Running") if before.state is not VariantState.RUNNING else ()
-    return Decision(status, Reason.RUNNING, actions, events)
+    return Decision(status, Reason.RUNNING, actions, _begun(before, status, pod))
+
+
+def _begun(before: VariantStatus, after: VariantStatus, pod: JsonObject | None) -> tuple[Event, ...]:
+    if pod is None or after.state is not VariantState.RUNNING or before.state is VariantState.RUNNING:
+        return ()
+    where = f"pod {pod['metadata']['name']} runs on node {pod.get('spec', {}).get('nodeName', 'unknown')}"
+    return (Event(EventType.NORMAL, str(Reason.RUNNING), f"{after.hardware}: {where}"),)
 
 
 def _progressed(before: VariantStatus, progress: Progress) -> VariantStatus:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
 import shutil
 import tempfile
 import warnings
@@ -29,6 +28,7 @@ from coppice_api.run import RunReport
 from coppice_pruner.bundle.load import bundle_digest, load_bundle
 from coppice_pruner.errors import PrunerError
 from coppice_pruner.models import LoadedModel
+from coppice_pruner.storage.durable import sync_directory
 
 MAX_DIFFERENCE = 1e-5
 """Greatest absolute difference of outputs between the model in memory and the bundle loaded again."""
@@ -66,7 +66,7 @@ def export_bundle(
             (aside / REPORT_NAME).write_text(report_html, encoding="utf-8")
         _write(model, aside, report, parent_sha256)
         _verify(model, aside, trusted_packages)
-        _sync(aside)
+        sync_directory(aside)
         aside.chmod(0o755)
         aside.rename(directory)
     except BaseException:
@@ -127,12 +127,3 @@ def _verify(model: LoadedModel, aside: Path, trusted_packages: tuple[str, ...]) 
 def _entry(path: Path) -> BundleFile:
     with path.open("rb") as stream:
         return BundleFile(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), size_bytes=path.stat().st_size)
-
-
-def _sync(directory: Path) -> None:
-    for path in (*directory.iterdir(), directory):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

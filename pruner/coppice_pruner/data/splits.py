@@ -1,4 +1,4 @@
-"""What a data set is here, and which one a URI names."""
+"""What a data set is here."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from coppice_pruner.errors import InputRefusedError
 
 
 @dataclass(frozen=True)
@@ -38,22 +36,3 @@ class Splits:
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
-
-
-def load(uri: str, *, sha256: str | None = None) -> Splits:
-    """Return the data set that a URI names.
-
-    Raises:
-        InputRefusedError: If this version cannot read it, or its digest is not the one pinned.
-    """
-    from coppice_pruner.data.builtin import digits
-
-    if uri != "builtin://digits":
-        raise InputRefusedError(f"spec.dataset.uri {uri!r}: this version reads builtin://digits only")
-    splits = digits()
-    if sha256 is not None and splits.sha256() != sha256:
-        raise InputRefusedError(
-            f"spec.dataset.sha256 is {sha256}, but {uri} has digest {splits.sha256()}: pin that one, or find out why "
-            "the data changed"
-        )
-    return splits

@@ -17,6 +17,7 @@ from typing import Any
 import fsspec
 
 from coppice_pruner.errors import InputRefusedError, PrunerError
+from coppice_pruner.storage.durable import sync_directory
 
 
 class Place:
@@ -137,12 +138,7 @@ class Place:
         aside = Path(tempfile.mkdtemp(dir=_made(target.parent), prefix=f".{target.name}-"))
         try:
             shutil.copytree(directory, aside, dirs_exist_ok=True)
-            for path in (*aside.iterdir(), aside):
-                descriptor = os.open(path, os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+            sync_directory(aside)
             # Readers run as other users.
             aside.chmod(0o755)
             if target.exists():

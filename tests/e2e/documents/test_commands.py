@@ -9,6 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
+
+from coppice_api import crd
+from coppice_api.prunejob import PruneJob
 
 ELSEWHERE = {
     "make demo": "tests/e2e/first_light/test_demo.py",
@@ -42,6 +46,13 @@ def test_the_commands_of_a_document_work(name: str, repository: Path) -> None:
     assert result.returncode == 0, f"{script}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
     assert "TargetMet: " in result.stdout
     assert "(estimated" in result.stdout
+
+
+def test_the_manifests_a_document_shows_are_valid(repository: Path) -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (repository / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        assert crd.validate(PruneJob, yaml.safe_load(block)) == []
 
 
 def test_every_other_document_with_commands_is_known(repository: Path) -> None:
