@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +93,16 @@ class _NoProgress(kopf.ProgressStorage):
 
     def clear(self, *, essence: Any) -> Any:
         return essence
+
+
+class _BackOffs:
+    """Seconds between the attempts of a watch, without end: Kopf would give up after nine and take the operator down.
+
+    It must have no length: Kopf counts attempts when it has one.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((0.5, 1.0, 2.0, 4.0), itertools.repeat(5.0))
 
 
 def main(options: OperatorOptions) -> None:
@@ -199,6 +210,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.persistence.diffbase_storage = _NothingStored()
     settings.persistence.progress_storage = _NoProgress()
     settings.posting.enabled = False
+    settings.networking.error_backoffs = _BackOffs()
     settings.scanning.disabled = True
     # Longer than the server's: a watch that ends by itself is no error.
     settings.watching.server_timeout = 300
