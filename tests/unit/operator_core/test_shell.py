@@ -1,0 +1,272 @@
+"""The shell around the planners: queue, cache, writer and metrics, without a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+
+from coppice_operator.cache import Cache
+from coppice_operator.kube import KubeError, collection_path, object_path
+from coppice_operator.metrics import OperatorMetrics
+from coppice_operator.plan import ApplyObject, CreateObject, DeleteObject, Event, EventType, JsonPatchObject, Plan
+from coppice_operator.queue import FIRST_BACK_OFF_SECONDS, LAST_BACK_OFF_SECONDS, Key, WorkQueue
+from coppice_operator.writer import StaleError, Writer
+
+Json = dict[str, Any]
+A, B = Key("PruneJob", "default", "a"), Key("PruneJob", "default", "b")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def item(name: str = "digits", version: int = 1, uid: str = "u-1", **fields: Any) -> Json:
+    metadata = {"name": name, "namespace": "default", "uid": uid, "resourceVersion": str(version)}
+    return {"kind": "PruneJob", "metadata": metadata, **fields}
+
+
+async def test_a_key_is_worked_on_once_however_often_it_is_added() -> None:
+    queue = WorkQueue(Clock())
+    for _ in range(3):
+        queue.add(A)
+    assert await queue.get() == A
+    assert len(queue) == 0
+
+
+async def test_a_key_that_is_worked_on_waits_until_that_is_done() -> None:
+    queue = WorkQueue(Clock())
+    queue.add(A)
+    await queue.get()
+    queue.add(A)
+    queue.add(B)
+    assert await queue.get() == B
+    getting = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    assert not getting.done()
+    queue.done(A)
+    assert await asyncio.wait_for(getting, 1) == A
+
+
+async def test_the_earlier_time_wins() -> None:
+    clock = Clock()
+    queue = WorkQueue(clock)
+    queue.add(A, 60)
+    queue.add(A, 5)
+    queue.add(A, 90)
+    assert len(queue) == 0
+    clock.seconds += 6
+    assert len(queue) == 1
+    assert queue.oldest_seconds() == pytest.approx(1)
+    assert await queue.get() == A
+    clock.seconds += 1000
+    assert len(queue) == 0
+
+
+async def test_failures_back_off_and_success_forgets_them() -> None:
+    clock = Clock()
+    queue = WorkQueue(clock)
+    waits = []
+    for _ in range(12):
+        queue.add(A)
+        await queue.get()
+        waits.append(queue.failed(A))
+        clock.seconds += 1000
+    assert FIRST_BACK_OFF_SECONDS <= waits[0] <= FIRST_BACK_OFF_SECONDS * 1.2
+    assert waits[3] > waits[0]
+    assert LAST_BACK_OFF_SECONDS <= waits[-1] <= LAST_BACK_OFF_SECONDS * 1.2
+    await queue.get()
+    queue.done(A)
+    queue.add(A)
+    await queue.get()
+    assert queue.failed(A) <= FIRST_BACK_OFF_SECONDS * 1.2
+
+
+async def test_a_pass_may_ask_to_be_repeated() -> None:
+    clock = Clock()
+    queue = WorkQueue(clock)
+    queue.add(A)
+    await queue.get()
+    queue.done(A, 30)
+    assert len(queue) == 0
+    clock.seconds += 31
+    assert await queue.get() == A
+
+
+def test_the_cache_never_shows_the_past() -> None:
+    cache = Cache()
+    assert cache.put("PruneJob", item(version=5))
+    assert not cache.put("PruneJob", item(version=5))
+    assert not cache.put("PruneJob", item(version=4))
+    assert cache.put("PruneJob", item(version=6))
+    # Made again under its name: another life, whatever its version.
+    assert cache.put("PruneJob", item(version=1, uid="u-2"))
+    cache.remove("PruneJob", item(uid="u-1"))
+    assert cache.get("PruneJob", ("default", "digits")) is not None
+    cache.remove("PruneJob", item(uid="u-2"))
+    assert cache.get("PruneJob", ("default", "digits")) is None
+
+
+def test_the_cache_leaves_out_what_nobody_reads() -> None:
+    cache = Cache()
+    fat = item()
+    fat["metadata"]["managedFields"] = [{"manager": "kubectl"}]
+    cache.put("PruneJob", fat)
+    assert "managedFields" not in (cache.get("PruneJob", ("default", "digits")) or {})["metadata"]
+    assert [found["metadata"]["name"] for found in cache.in_namespace("PruneJob", "default")] == ["digits"]
+    assert cache.in_namespace("PruneJob", "other") == []
+
+
+class FakeKube:
+    """Records requests, answers with what it was sent, and fails where told."""
+
+    def __init__(self, failing: dict[str, int] | None = None) -> None:
+        self.requests: list[tuple[str, str, Any]] = []
+        self.failing = failing or {}
+
+    async def _do(self, verb: str, path: str, body: Any) -> Json:
+        self.requests.append((verb, path, body))
+        if verb in self.failing:
+            raise KubeError(self.failing[verb], "no")
+        answer = {**item(version=9), **(body if isinstance(body, dict) else {})}
+        metadata = {**item(version=9)["metadata"], **answer.get("metadata", {}), "resourceVersion": "9"}
+        return {**answer, "metadata": metadata}
+
+    async def get(self, path: str, **query: str) -> Json:
+        return await self._do("get", path, None)
+
+    async def create(self, path: str, body: Json) -> Json:
+        return await self._do("create", path, body)
+
+    async def merge(self, path: str, body: Json) -> Json:
+        return await self._do("merge", path, body)
+
+    async def json_patch(self, path: str, body: list[Json]) -> Json:
+        return await self._do("json_patch", path, body)
+
+    async def apply(self, path: str, body: Json) -> Json:
+        return await self._do("apply", path, body)
+
+    async def delete(self, path: str, body: Json) -> Json:
+        return await self._do("delete", path, body)
+
+
+JOB = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": "default", "uid": "u-j"}}
+TARGET = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "namespace": "default"}}
+EVENT = Event(EventType.NORMAL, "JobCreated", "created Job j")
+
+
+def writer(kube: FakeKube) -> tuple[Writer, Cache, list[str]]:
+    cache, wrote = Cache(), list[str]()
+    return Writer(kube, cache, lambda kind, _item: wrote.append(kind)), cache, wrote  # type: ignore[arg-type]
+
+
+async def test_status_goes_before_actions_and_events_come_last() -> None:
+    kube = FakeKube()
+    subject, cache, wrote = writer(kube)
+    await subject.carry_out(Plan({"state": "x"}, (CreateObject(JOB),), (EVENT,)), "PruneJob", item())
+    assert [(verb, path.rpartition("/")[2]) for verb, path, _ in kube.requests] == [
+        ("merge", "status"), ("create", "jobs"), ("create", "events"),
+    ]  # fmt: skip
+    # Both writes are known at once, without waiting for their events.
+    assert (cache.get("PruneJob", ("default", "digits")) or {})["metadata"]["resourceVersion"] == "9"
+    assert cache.get("Job", ("default", "j")) is not None
+    assert wrote == ["Job"]
+
+
+async def test_nothing_is_written_when_nothing_changed() -> None:
+    kube = FakeKube()
+    await writer(kube)[0].carry_out(Plan({"state": "x"}), "PruneJob", item(status={"state": "x"}))
+    await writer(kube)[0].carry_out(Plan(), "PruneJob", item(status={"state": "x"}))
+    assert kube.requests == []
+
+
+async def test_a_status_is_written_only_over_the_one_that_was_seen() -> None:
+    kube = FakeKube()
+    await writer(kube)[0].carry_out(Plan({"state": "y"}), "PruneJob", item(version=5, status={"state": "x", "old": 1}))
+    (_, _, body), = kube.requests  # fmt: skip
+    assert body["metadata"] == {"resourceVersion": "5"}
+    # A merge patch keeps what it does not name.
+    assert body["status"] == {"state": "y", "old": None}
+
+
+@pytest.mark.parametrize(("verb", "status"), [("merge", 409), ("merge", 404)])
+async def test_a_status_that_is_stale_stops_the_plan(verb: str, status: int) -> None:
+    kube = FakeKube({verb: status})
+    with pytest.raises(StaleError):
+        await writer(kube)[0].carry_out(Plan({"state": "y"}, (CreateObject(JOB),)), "PruneJob", item())
+    assert [request[0] for request in kube.requests] == ["merge"]
+
+
+async def test_a_child_that_exists_is_as_good_as_created() -> None:
+    kube = FakeKube({"create": 409})
+    subject, _, wrote = writer(kube)
+    await subject.carry_out(Plan(None, (CreateObject(JOB),)), "PruneJob", item())
+    assert [request[0] for request in kube.requests] == ["create", "get"]
+    assert wrote == ["Job"]
+
+
+@pytest.mark.parametrize(
+    ("action", "failing"),
+    [
+        (ApplyObject(TARGET), {"apply": 404}),
+        (JsonPatchObject("apps/v1", "Deployment", "default", "d", ({"op": "test"},)), {"json_patch": 422}),
+    ],
+    ids=["apply", "test of a patch"],
+)
+async def test_a_target_that_is_not_what_it_seemed_is_looked_at_again(action: Any, failing: dict[str, int]) -> None:
+    with pytest.raises(StaleError):
+        await writer(FakeKube(failing))[0].carry_out(Plan(None, (action,)), "ModelRollout", item())
+
+
+async def test_a_server_that_fails_is_not_taken_for_staleness() -> None:
+    with pytest.raises(KubeError):
+        await writer(FakeKube({"apply": 500}))[0].carry_out(Plan(None, (ApplyObject(TARGET),)), "ModelRollout", item())
+
+
+async def test_what_is_gone_already_is_deleted_well_enough() -> None:
+    action = DeleteObject("batch/v1", "Job", "default", "j", "u-j")
+    kube = FakeKube({"delete": 404})
+    await writer(kube)[0].carry_out(Plan(None, (action,)), "PruneJob", item())
+    assert kube.requests[0][2]["preconditions"] == {"uid": "u-j"}
+
+
+async def test_an_event_that_cannot_be_written_stops_nothing() -> None:
+    await writer(FakeKube({"create": 500}))[0].carry_out(Plan(None, (), (EVENT,)), "PruneJob", item())
+
+
+async def test_the_same_event_again_counts_up() -> None:
+    kube = FakeKube({"create": 409})
+    await writer(kube)[0].carry_out(Plan(None, (), (EVENT,)), "PruneJob", item())
+    assert [request[0] for request in kube.requests] == ["create", "get", "merge"]
+    assert kube.requests[-1][2]["count"] == 2
+    assert kube.requests[0][2]["metadata"]["name"] == kube.requests[1][1].rpartition("/")[2]
+
+
+def test_paths() -> None:
+    assert collection_path("v1", "Pod", None) == "/api/v1/pods"
+    assert object_path("batch/v1", "Job", "n", "j") == "/apis/batch/v1/namespaces/n/jobs/j"
+
+
+def test_finals_are_shown_as_long_as_the_resource_is_there() -> None:
+    metrics, cache = OperatorMetrics(), Cache()
+    metrics.watch(cache, WorkQueue())
+    variants = [
+        {"hardware": "a100", "state": "TargetMet", "provenance": "Measured", "energyReductionPercent": "65.00",
+         "accuracyPercent": "99.50", "latencySpeedup": "2.50"},
+        {"hardware": "h100", "state": "Running", "energyReductionPercent": "30.00"},
+    ]  # fmt: skip
+    cache.put("PruneJob", item(status={"variants": variants}))
+    text = generate_latest(metrics.registry).decode()
+    labels = 'hardware="a100",namespace="default",provenance="Measured",prunejob="digits"'
+    assert f"coppice_energy_reduction_ratio{{{labels}}} 0.65" in text
+    assert f"coppice_latency_speedup_ratio{{{labels}}} 2.5" in text
+    assert "h100" not in text
+    cache.remove("PruneJob", item())
+    assert "a100" not in generate_latest(metrics.registry).decode()
