@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -45,7 +46,7 @@ def run(
         errors.print(f"error: no directory for the claim {missing[0]}: add --claim {missing[0]}=DIRECTORY")
         raise typer.Exit(EXIT_REFUSED)
     try:
-        from coppice_pruner.run import Interrupted, Journal, execute, exit_code
+        from coppice_pruner.run import Interrupted, Interruption, Journal, execute, exit_code
     except ImportError as error:
         errors.print(f"error: {error}; install the extra: pip install 'coppice[pruner]'")
         raise typer.Exit(1) from error
@@ -57,10 +58,12 @@ def run(
             update={"work_directory": scratch}
         )
         with Display(Console(highlight=False, markup=False), name, config) as display:
-            journal = Journal(config.algorithm.max_iterations, display.update)
+            journal = Journal(
+                config.algorithm.max_iterations, display.update, Interruption().on(signal.SIGINT, signal.SIGTERM)
+            )
             try:
                 report = execute(config, journal)
-            except (KeyboardInterrupt, Interrupted):
+            except Interrupted:
                 display.close()
                 errors.print(
                     "interrupted: finished steps are kept as a checkpoint; the same command goes on from there"

@@ -6,14 +6,13 @@ import logging
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 
 from pydantic import ValidationError
 
 from coppice_api.constants import ENV_POD_IP, ENV_RUN_CONFIG, TERMINATION_LOG, ExitCode
 from coppice_api.run import RUN_SCHEMA, Outcome, RunConfig, RunReport
 from coppice_pruner.pod.server import RunServer
-from coppice_pruner.run import Interrupted, Journal, execute, exit_code
+from coppice_pruner.run import Interrupted, Interruption, Journal, execute, exit_code
 
 EXIT_INTERRUPTED = 128 + signal.SIGTERM
 _log = logging.getLogger(__name__)
@@ -26,7 +25,7 @@ def main(environ: Mapping[str, str]) -> int:
         environ: COPPICE_RUN_CONFIG holds the run contract; POD_IP the address to listen on, every one if absent.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    signal.signal(signal.SIGTERM, _interrupt)
+    interruption = Interruption().on(signal.SIGTERM, signal.SIGINT)
     try:
         config = RunConfig.model_validate_json(environ.get(ENV_RUN_CONFIG, ""))
         if config.schema_version != RUN_SCHEMA:
@@ -36,22 +35,18 @@ def main(environ: Mapping[str, str]) -> int:
         message = f"{ENV_RUN_CONFIG} is not a run contract of this version ({detail}): use images of one version"
         _leave(RunReport(outcome=Outcome.INPUT_REFUSED, message=message), Path(TERMINATION_LOG))
         return ExitCode.INPUT_REFUSED
-    journal = Journal(config.algorithm.max_iterations, _Narrator())
+    journal = Journal(config.algorithm.max_iterations, _Narrator(), interruption)
     try:
         with RunServer(
             journal, environ.get(ENV_POD_IP) or "0.0.0.0", config.http_port,  # noqa: S104 - pods are reached by their address
             carbon_intensity_grams_per_kilowatt_hour=config.measurement.carbon_intensity_grams_per_kilowatt_hour,
         ):  # fmt: skip
             report = execute(config, journal)
-    except (Interrupted, KeyboardInterrupt):
+    except Interrupted:
         _log.info("told to stop; the next pod goes on from the last checkpoint")
         return EXIT_INTERRUPTED
     _leave(report, Path(config.termination_log))
     return exit_code(report)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise Interrupted
 
 
 def _leave(report: RunReport, path: Path) -> None:

@@ -4,7 +4,8 @@ Belongs here: Algorithm 1 and what surrounds it (loading, checkpoints, the repor
 is done (the packages beside this one), and who watches (`pod`, the command line).
 """
 
-from coppice_pruner.run.execution import Interrupted, execute, exit_code
+from coppice_pruner.run.execution import execute, exit_code
+from coppice_pruner.run.interruption import Interrupted, Interruption
 from coppice_pruner.run.journal import Iteration, Journal
 
-__all__ = ["Interrupted", "Iteration", "Journal", "execute", "exit_code"]
+__all__ = ["Interrupted", "Interruption", "Iteration", "Journal", "execute", "exit_code"]

@@ -30,13 +30,6 @@ _REPORT = "report.json"
 _log = logging.getLogger(__name__)
 
 
-class Interrupted(BaseException):
-    """The run was told to stop; the next one goes on from the last checkpoint.
-
-    Not an Exception, like KeyboardInterrupt: no library may swallow it.
-    """
-
-
 def execute(config: RunConfig, journal: Journal) -> RunReport:
     """Run to an answer, whatever it is.
 
@@ -49,16 +42,10 @@ def execute(config: RunConfig, journal: Journal) -> RunReport:
     """
     try:
         report = _execute(config, journal)
-    except InputRefusedError as error:
-        report = _failure(Outcome.INPUT_REFUSED, config, journal, error)
-    except MeasurementImpossibleError as error:
-        report = _failure(Outcome.MEASUREMENT_IMPOSSIBLE, config, journal, error)
-    except PrunerError as error:
-        report = _failure(Outcome.FAILED, config, journal, error)
     except Exception as error:
-        # The outermost loop: whatever it is must reach the person who waits for the run.
-        _log.exception("the run failed")
-        report = _failure(Outcome.FAILED, config, journal, error)
+        # An error may be no more than what a library made of the interruption.
+        journal.interruption.check()
+        report = _failure(config, journal, error)
     journal.report = report
     journal.update(message=report.message)
     return report
@@ -204,7 +191,18 @@ def _finished(artifacts: Place, config: RunConfig) -> RunReport | None:
     return report if report.spec_digest == config.spec_digest else None
 
 
-def _failure(outcome: Outcome, config: RunConfig, journal: Journal, error: Exception) -> RunReport:
+def _failure(config: RunConfig, journal: Journal, error: Exception) -> RunReport:
+    match error:
+        case InputRefusedError():
+            outcome = Outcome.INPUT_REFUSED
+        case MeasurementImpossibleError():
+            outcome = Outcome.MEASUREMENT_IMPOSSIBLE
+        case PrunerError():
+            outcome = Outcome.FAILED
+        case _:
+            # The outermost loop: whatever it is must reach the person who waits for the run.
+            _log.error("the run failed", exc_info=error)
+            outcome = Outcome.FAILED
     message = str(error) if isinstance(error, PrunerError) else f"{type(error).__name__}: {error}"
     return RunReport(
         outcome=outcome, message=message[:1024], spec_digest=config.spec_digest, dense=journal.dense,

@@ -12,6 +12,7 @@ from typing import Any
 
 from coppice_api.base import Provenance
 from coppice_api.run import ModelFigures, Phase, Progress, RunReport
+from coppice_pruner.run.interruption import Interruption
 
 _MIN_RATIO_FOR_ETA = 0.1
 
@@ -50,9 +51,16 @@ class Journal:
     Args:
         max_iterations: Steps at most.
         listener: Called after every change, in the run's own thread.
+        interruption: Asked at every change; None is never asked to stop.
     """
 
-    def __init__(self, max_iterations: int, listener: Callable[[Journal], None] = lambda _journal: None) -> None:
+    def __init__(
+        self,
+        max_iterations: int,
+        listener: Callable[[Journal], None] = lambda _journal: None,
+        interruption: Interruption | None = None,
+    ) -> None:
+        self.interruption = interruption or Interruption()
         self._lock = threading.Lock()
         self._listener = listener
         self._started = time.monotonic()
@@ -92,7 +100,12 @@ class Journal:
         self.update(phase=phase, message=message, ratio=ratio)
 
     def update(self, *, ratio: float | None = None, **changes: Any) -> None:
-        """Change fields of the progress."""
+        """Change fields of the progress.
+
+        Raises:
+            Interrupted: If the run was told to stop.
+        """
+        self.interruption.check()
         reached = max(self.progress.progress_ratio, min(1.0, ratio or 0.0))
         with self._lock:
             self.progress = self.progress.model_copy(

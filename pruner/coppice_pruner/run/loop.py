@@ -36,7 +36,8 @@ FIRST_STEP = 0.2
 """Share that the first step removes. Larger steps save iterations, smaller ones accuracy; halving finds
 the way back."""
 LEAST_STEP = 0.0125
-"""Where halving ends: four rollbacks from the first step."""
+"""Where halving ends: five rollbacks in a row from the first step. A step that is kept doubles the next one again, so a
+few unlucky fine-tunings do not end a run."""
 OVERSHOOT = 0.02
 """How far beyond the target a step may aim, so that a prediction a little too good does not cost another iteration."""
 MIN_WIDTH = 4
@@ -262,8 +263,8 @@ class Loop:
         self._journal.add(iteration)
         self._journal.pruned = figures_of(candidate, accuracy_ratio, average(comparison.pruned))
         return Standing(
-            candidate, compose(standing.kept, kept), (*standing.iterations, iteration), standing.step,
-            standing.rollbacks, accuracy_ratio, reduction, cost_model,
+            candidate, compose(standing.kept, kept), (*standing.iterations, iteration),
+            min(FIRST_STEP, 2 * standing.step), standing.rollbacks, accuracy_ratio, reduction, cost_model,
         )  # fmt: skip
 
     def _aim(self, standing: Standing) -> float:

@@ -30,7 +30,7 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(dense: Path, tmp_path: Path) -> RunConfig:
     return machine.config(
         tmp_path, model__uri=f"file://{dense}", objective__energyReductionPercent=20,
-        objective__maxAccuracyDropPoints="20",
+        objective__maxAccuracyDropPoints="60",
     )  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def test_a_target_out_of_reach_is_an_answer_with_the_best_model(config: RunConfi
     [
         ({"model": {"uri": "file:///nowhere/model"}}, "nowhere/model: there is no directory"),
         ({"model": {"uri": "pvc://missing/model"}}, "claim 'missing' is not mounted"),
-        ({"dataset": {"uri": "builtin://shapes100"}}, r"spec.dataset.uri 'builtin://letters'"),
+        ({"dataset": {"uri": "builtin://shapes100"}}, "spec.dataset.uri 'builtin://shapes100'"),
         ({"dataset": {"uri": "builtin://digits", "sha256": "b" * 64}}, "spec.dataset.sha256"),
         ({"algorithm": {"quantization": "Int8"}}, "spec.algorithm.quantization"),
     ],
@@ -137,7 +137,7 @@ def test_bad_input_ends_with_exit_code_4_and_the_field(
     bad = bad.model_copy(update={"measurement": config.measurement})
     outcome, code, said = run(bad)
     assert (outcome, code) == (Outcome.INPUT_REFUSED, 4)
-    assert message.replace("\\", "") in said
+    assert message in said
 
 
 def test_a_directory_that_is_no_model_says_what_it_holds(config: RunConfig, tmp_path: Path) -> None:

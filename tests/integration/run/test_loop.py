@@ -13,7 +13,7 @@ from coppice_pruner.data import Splits
 from coppice_pruner.errors import InputRefusedError
 from coppice_pruner.models import LoadedModel
 from coppice_pruner.run.journal import Journal
-from coppice_pruner.run.loop import LEAST_STEP, Loop, LoopResult, Standing, check_fit
+from coppice_pruner.run.loop import FIRST_STEP, LEAST_STEP, Loop, LoopResult, Standing, check_fit
 from coppice_pruner.training import evaluate
 from tests import machine
 
@@ -77,7 +77,7 @@ def test_a_step_that_costs_too_much_is_taken_back_and_halved(
     assert "accuracy fell by" in back[0].reason
     for before, after in itertools.pairwise(seen):
         taken_back = not after.iterations[-1].accepted
-        assert after.step == (before.step / 2 if taken_back else before.step)
+        assert after.step == (before.step / 2 if taken_back else min(FIRST_STEP, 2 * before.step))
         assert (after.model is before.model) == taken_back
     assert seen[-1].step < LEAST_STEP
     # The best model found is within the budget.
