@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from demo.shell import DemoError
 from devcluster import Cluster, ClusterOptions, binaries
+from devcluster.cluster import supervisor_pid
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = (ROOT / "examples", ROOT / "examples" / "inference-server")
@@ -51,6 +53,14 @@ def place(environ: Mapping[str, str], *, keep: bool) -> Iterator[Place]:
         yield Place(Path(kubeconfig), binaries.kubectl(), url, own=False)
         return
     directory = binaries.cache_directory() / "clusters" / NAME if keep else None
+    if directory is not None and supervisor_pid(directory) is not None:
+        raise DemoError(
+            f"a demo is being kept already; end it with `.venv/bin/python -m devcluster down --name {NAME}`, or look "
+            f"around in it with KUBECONFIG={directory / 'kubeconfig'}"
+        )
+    if directory is not None:
+        # What an earlier demo left would be taken for what this one made.
+        shutil.rmtree(directory, ignore_errors=True)
     cluster = Cluster(
         ClusterOptions(name=NAME, prometheus=True, nodes=1, python_path=EXAMPLES, directory=directory, detached=keep)
     )

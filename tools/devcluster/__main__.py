@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from devcluster import binaries
-from devcluster.cluster import Cluster, ClusterError, ClusterOptions
+from devcluster.cluster import Cluster, ClusterError, ClusterOptions, supervisor_pid
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,16 +34,7 @@ def _directory(name: str) -> Path:
 
 
 def _supervisor(name: str) -> int | None:
-    """Return the pid of the cluster's supervisor while it lives."""
-    try:
-        state = json.loads((_directory(name) / "state.json").read_text())
-        pid = int(state["supervisor"])
-        # A pid is used again some day: only a process that names this directory is ours.
-        if str(_directory(name)) not in Path(f"/proc/{pid}/cmdline").read_text():
-            return None
-    except (FileNotFoundError, json.JSONDecodeError, ProcessLookupError):
-        return None
-    return pid
+    return supervisor_pid(_directory(name))
 
 
 @app.command()

@@ -304,6 +304,19 @@ class Cluster:
                 stream.close()
 
 
+def supervisor_pid(directory: Path) -> int | None:
+    """Return the pid of the supervisor of a cluster in a directory while it lives."""
+    try:
+        state = json.loads((directory / "state.json").read_text())
+        pid = int(state["supervisor"])
+        # A pid is used again some day: only a process that names this directory is ours.
+        if str(directory) not in Path(f"/proc/{pid}/cmdline").read_text():
+            return None
+    except (FileNotFoundError, json.JSONDecodeError, ProcessLookupError):
+        return None
+    return pid
+
+
 def _free_ports(count: int) -> list[int]:
     held = [socket.socket() for _ in range(count)]
     try:
