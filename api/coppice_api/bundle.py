@@ -43,6 +43,8 @@ class InputSpec(StatusModel):
     name: str = "input"
     shape: tuple[int, ...]
     dtype: str = "float32"
+    high: int | None = None
+    """Integers lie below this: the vocabulary's size for tokens. None for a mask, which is all ones."""
 
 
 class PruningStep(StatusModel):

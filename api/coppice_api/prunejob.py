@@ -42,7 +42,7 @@ ModelUri = Annotated[
 DatasetUri = Annotated[
     str,
     Field(
-        pattern=r"^((file|https)://|(pvc|s3|gs)://[^/]+/|builtin://(digits|shapes100)$|python://[A-Za-z0-9_.]+:[A-Za-z0-9_]+).*$",
+        pattern=r"^((file|https)://|(pvc|s3|gs)://[^/]+/|builtin://(digits|shapes100|topics|prose)$|python://[A-Za-z0-9_.]+:[A-Za-z0-9_]+).*$",
         max_length=2048,
     ),
 ]
@@ -65,8 +65,9 @@ class DatasetSource(ApiModel):
     """The data: a training and an evaluation split."""
 
     uri: DatasetUri
-    """Where the data is: builtin://digits, builtin://shapes100, python://package.module:factory, or a directory or
-    file under file://, pvc://, s3://, gs:// or https://."""
+    """Where the data is: builtin://digits, shapes100 (drawn images), topics (text to classify) or prose (text to
+    continue), python://package.module:factory, or a directory under file://, pvc://, s3://, gs:// or https:// with
+    data.safetensors, data.npz, or train/ and val/ folders of images."""
     sha256: Sha256 | None = None
     """Digest of the data set as `coppice inspect` prints it. Checked before anything runs."""
 
@@ -77,7 +78,11 @@ class Objective(ApiModel):
     energy_reduction_percent: Annotated[int, Field(ge=1, le=95)]
     """The target T of Algorithm 1: energy per inference saved against the dense model, in percent."""
     max_accuracy_drop_points: UnsignedDecimal = "0.5"
-    """Epsilon of equation 2: accuracy that may be lost, in percentage points."""
+    """Epsilon of equation 2: accuracy that may be lost, in percentage points. For a language model it bounds the
+    accuracy of the next token only if maxPerplexityIncreasePercent is absent."""
+    max_perplexity_increase_percent: UnsignedDecimal | None = None
+    """The budget of a language model: how much its perplexity may rise against the dense model's, in percent. It takes
+    the place of maxAccuracyDropPoints and is refused for other tasks."""
     max_latency_milliseconds: UnsignedDecimal | None = None
     """Extra constraint: median latency of a batch on the run's hardware. Absent: none."""
 
@@ -101,6 +106,13 @@ class Optimizer(StrEnum):
     SGD = "SGD"
 
 
+class Schedule(StrEnum):
+    """How the learning rate goes on within one fine-tuning."""
+
+    COSINE = "Cosine"
+    CONSTANT = "Constant"
+
+
 class FineTune(ApiModel):
     """The brief fine-tuning after each step (line 12 of Algorithm 1). Defaults are the paper's."""
 
@@ -108,12 +120,20 @@ class FineTune(ApiModel):
     """Adam, AdamW or SGD."""
     learning_rate: UnsignedDecimal = "0.001"
     """Initial learning rate."""
+    schedule: Schedule = Schedule.COSINE
+    """Cosine lowers the rate to 0 by the last batch of each fine-tuning; Constant leaves it."""
     weight_decay: UnsignedDecimal = "0.0001"
     """Weight decay."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
     """Samples a step."""
     epochs: Annotated[int, Field(ge=0, le=1000)] = 1
     """Epochs after each pruning step; 0 fine-tunes nothing."""
+    final_epochs: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Further epochs for the model that the loop arrived at, kept only if its accuracy does not fall."""
+    gradient_clip_norm: UnsignedDecimal | None = None
+    """Gradients longer than this are shortened to it. Absent: never."""
+    early_stop_epochs: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """A fine-tuning ends after this many epochs without a lower loss. Absent: never early."""
 
 
 class Quantization(StrEnum):

@@ -96,6 +96,9 @@ class ModelFigures(StatusModel):
     model_config = ConfigDict(protected_namespaces=())
 
     accuracy_ratio: float
+    """Of classes, or of next tokens."""
+    perplexity: float | None = None
+    """Of a language model."""
     energy_joules: float
     """Per inference."""
     power_watts: float

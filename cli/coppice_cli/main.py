@@ -103,8 +103,8 @@ def _dataset_lines(uri: str) -> list[str]:
     return [
         f"data set    {uri}",
         f"sha256      {splits.sha256()}",
-        f"training    {len(splits.train_labels)} samples of shape {tuple(splits.train_images.shape[1:])}",
-        f"evaluation  {len(splits.evaluation_labels)} samples, {len(splits.classes)} classes",
+        f"training    {len(splits.train)} samples of shape {tuple(splits.train.inputs[0].shape[1:])}",
+        f"evaluation  {len(splits.evaluation)} samples, {len(splits.classes)} classes",
     ]
 
 

@@ -57,8 +57,8 @@ def train(output: str, claim_mounts: dict[str, str]) -> None:
         module, data, SETTINGS, seed=SEED,
         on_epoch=lambda epoch, loss: print(f"epoch {epoch:>2}/{SETTINGS.epochs}  loss {loss:.4f}", flush=True),
     )  # fmt: skip
-    accuracy_ratio = evaluate(module, data.evaluation_images, data.evaluation_labels)
-    model = LoadedModel(module, source, (InputSpec(shape=tuple(data.train_images.shape[1:])),), data.classes)
+    accuracy_ratio = evaluate(module, data.evaluation, data.task).accuracy_ratio
+    model = LoadedModel(module, source, (InputSpec(shape=tuple(data.train.inputs[0].shape[1:])),), data.classes)
     with tempfile.TemporaryDirectory() as scratch:
         sha256 = export_bundle(model, Path(scratch) / "bundle")
         place.publish(Path(scratch) / "bundle", name, last=MANIFEST_NAME)

@@ -65,7 +65,7 @@ def held_out(dataset_uri: str, claim_mounts: Mapping[str, Path]) -> tuple[NDArra
         splits = load_dataset(dataset_uri)
     except PrunerError as error:
         raise RefusedError(f"PROBE_DATASET: {error}") from error
-    return splits.evaluation_images.numpy(), splits.evaluation_labels.numpy()
+    return splits.evaluation.inputs[0].numpy(), splits.evaluation.targets.numpy()
 
 
 def _input_spec(directory: Path) -> TensorSpec:

@@ -46,6 +46,12 @@ class GroupState:
     """Width in the dense model."""
     atoms: tuple[tuple[int, ...], ...] = ()
     """Sets of channels that stay or go together; empty when every channel stands alone."""
+    aligned: bool = True
+    """Whether the context's multiple and least width hold for it; not for attention heads, which are few."""
+    sensitivity: float = 1.0
+    """What `losses` of narrowing are multiplied with: how much more than others the group moves the answers."""
+    drop_loss: float | None = None
+    """Saliency lost when the whole group goes and its branch is dropped, as `losses`; None if it cannot go."""
 
     def __post_init__(self) -> None:
         """Refuse what no allocation can work with."""
@@ -86,9 +92,13 @@ class GroupState:
         total = math.fsum(strength)
         result = []
         for width in choices:
+            if not width:
+                assert self.drop_loss is not None
+                result.append(self.drop_loss)
+                continue
             even = width / self.width
             kept = math.fsum(strength[: width // len(self.atoms[0])]) / total if total else even
-            result.append(max(0.0, -math.log((1 - PRIOR_SHARE) * kept + PRIOR_SHARE * even)))
+            result.append(self.sensitivity * max(0.0, -math.log((1 - PRIOR_SHARE) * kept + PRIOR_SHARE * even)))
         return tuple(result)
 
 
@@ -101,7 +111,9 @@ class AllocationContext:
     multiple: int = 1
     """Widths become multiples of this, which the hardware likes; a group's width now is always permitted."""
     min_width: int = 1
-    """No group becomes narrower than this."""
+    """No group becomes narrower than this, unless it is dropped."""
+    dropped: frozenset[str] = frozenset()
+    """Groups of the dense model that are gone."""
 
     def __post_init__(self) -> None:
         """Refuse what no allocation can work with."""
@@ -110,8 +122,8 @@ class AllocationContext:
 
     @property
     def widths(self) -> dict[str, int]:
-        """The widths now."""
-        return {group.name: group.width for group in self.groups}
+        """The widths now, 0 for what was dropped."""
+        return {name: 0 for name in self.dropped} | {group.name: group.width for group in self.groups}
 
     @property
     def dense_widths(self) -> dict[str, int]:
@@ -122,18 +134,21 @@ class AllocationContext:
         """Return a group by name."""
         return next(group for group in self.groups if group.name == name)
 
-    def choices(self, group: GroupState, *, least_share: float = 0.0) -> tuple[int, ...]:
+    def choices(self, group: GroupState, *, least_share: float = 0.0, depth: bool = False) -> tuple[int, ...]:
         """Return the widths a group may have, smallest first; the last is its width now.
 
         Args:
             group: Of this context.
             least_share: Share of its channels that must stay; the next lower width is permitted in any case.
+            depth: Whether 0 is a choice, for groups that can be dropped.
         """
-        unit = math.lcm(self.multiple, len(group.atoms[0]))
-        smallest = max(unit, math.ceil(self.min_width / unit) * unit)
+        multiple, least = (self.multiple, self.min_width) if group.aligned else (1, 1)
+        unit = math.lcm(multiple, len(group.atoms[0]))
+        smallest = max(unit, math.ceil(least / unit) * unit)
         next_lower = (group.width - 1) // unit * unit
         smallest = max(smallest, min(math.ceil(least_share * group.width / unit) * unit, next_lower))
-        return (*range(smallest, group.width, unit), group.width)
+        drop = () if group.drop_loss is None or not depth else (0,)
+        return (*drop, *range(smallest, group.width, unit), group.width)
 
     def kept(self, widths: Widths) -> Kept:
         """Return the channels that stay at these widths, of the groups that change."""

@@ -82,12 +82,14 @@ class _Problem:
     def __init__(self, context: AllocationContext) -> None:
         self.energy = context.energy
         self.names = [group.name for group in context.groups]
-        self.choices = [context.choices(group, least_share=STEP_SHARE) for group in context.groups]
+        self.choices = [context.choices(group, least_share=STEP_SHARE, depth=True) for group in context.groups]
         self.losses = [group.losses(choices) for group, choices in zip(context.groups, self.choices, strict=True)]
+        self.dropped = {name: 0 for name in context.dropped}
         self.full = tuple(len(choices) - 1 for choices in self.choices)
 
     def widths(self, indices: tuple[int, ...]) -> dict[str, int]:
-        return {name: choices[index] for name, choices, index in zip(self.names, self.choices, indices, strict=True)}
+        here = {name: choices[index] for name, choices, index in zip(self.names, self.choices, indices, strict=True)}
+        return self.dropped | here
 
     def candidate(self, indices: tuple[int, ...]) -> _Candidate:
         loss = math.fsum(losses[index] for losses, index in zip(self.losses, indices, strict=True))

@@ -21,7 +21,7 @@ class PerJoule:
         """Return what to keep when a share of the dense model's predicted energy goes."""
         budget = context.budget(step)
         widths = context.widths
-        choices = {group.name: context.choices(group, least_share=STEP_SHARE) for group in context.groups}
+        choices = {group.name: context.choices(group, least_share=STEP_SHARE, depth=True) for group in context.groups}
         losses = {group.name: group.losses(choices[group.name]) for group in context.groups}
         energy = context.energy.predict(widths)
         while energy > budget:

@@ -1,13 +1,24 @@
-"""Real data that a package ships, so that the first run needs no download."""
+"""Data that a package ships or that is drawn, so that the first run needs no download."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
-from coppice_pruner.data.splits import Splits
+from coppice_pruner.data.shapes import shapes100
+from coppice_pruner.data.splits import Samples, Splits
+from coppice_pruner.tasks import CAUSAL_LANGUAGE_MODELING, TEXT_CLASSIFICATION
 
+VOCABULARY = 128
+"""Tokens of the text data sets: ASCII characters, everything else as a question mark."""
+TOPICS = ("compound", "debugger", "formatstrings", "string-methods", "types", "typesseq")
 _EVALUATION_SHARE = 0.3
 _SPLIT_SEED = 0
+_SNIPPET_TOKENS = 96
+_SNIPPET_STEP = 48
+_CONTEXT_TOKENS = 64
 
 
 def digits() -> Splits:
@@ -29,9 +40,69 @@ def digits() -> Splits:
     mean, deviation = images[train].mean(), images[train].std()
     images = (images - mean) / deviation
     return Splits(
-        images[train],
-        labels[train],
-        images[evaluation],
-        labels[evaluation],
+        Samples((images[train],), labels[train]),
+        Samples((images[evaluation],), labels[evaluation]),
         tuple(str(digit) for digit in range(10)),
     )
+
+
+def topics() -> Splits:
+    """Return real text to classify: 96 characters of Python's manual, and which of six of its topics they are from.
+
+    Training snippets overlap by half; the evaluation split is the last 30 % of each topic, which no training snippet
+    touches. Inputs are tokens and a mask of ones, both int64 of shape (N, 96).
+
+    Source: `pydoc_data.topics` of the Python standard library; its text, and so the digest, changes with Python's version.
+    """
+    parts: dict[str, list[tuple[Tensor, int]]] = {"train": [], "evaluation": []}
+    for label, topic in enumerate(TOPICS):
+        tokens = _tokens(_manual()[topic])
+        border = round(len(tokens) * (1 - _EVALUATION_SHARE))
+        for name, text, step in (
+            ("train", tokens[:border], _SNIPPET_STEP),
+            ("evaluation", tokens[border:], _SNIPPET_TOKENS),
+        ):
+            parts[name] += [
+                (text[begin : begin + _SNIPPET_TOKENS], label)
+                for begin in range(0, len(text) - _SNIPPET_TOKENS + 1, step)
+            ]
+
+    def samples(name: str) -> Samples:
+        tokens_NL = torch.stack([text for text, _ in parts[name]])
+        return Samples((tokens_NL, torch.ones_like(tokens_NL)), torch.tensor([label for _, label in parts[name]]))
+
+    return Splits(samples("train"), samples("evaluation"), TOPICS, TEXT_CLASSIFICATION)
+
+
+def prose() -> Splits:
+    """Return real text to continue: all of Python's manual in pieces of 64 characters, every tenth for evaluation.
+
+    Source: as `topics`.
+    """
+    tokens = torch.cat([_tokens(text) for _, text in sorted(_manual().items())])
+    pieces = tokens[: len(tokens) // _CONTEXT_TOKENS * _CONTEXT_TOKENS].view(-1, _CONTEXT_TOKENS)
+    held_out = torch.arange(len(pieces)) % 10 == 9
+    return Splits(
+        Samples((pieces[~held_out],), pieces[~held_out]),
+        Samples((pieces[held_out],), pieces[held_out]),
+        (),
+        CAUSAL_LANGUAGE_MODELING,
+    )
+
+
+BUILTIN: dict[str, Callable[[], Splits]] = {
+    "digits": digits,
+    "shapes100": shapes100,
+    "topics": topics,
+    "prose": prose,
+}
+
+
+def _manual() -> dict[str, str]:
+    from pydoc_data import topics as manual
+
+    return manual.topics
+
+
+def _tokens(text: str) -> Tensor:
+    return torch.tensor(list(text.encode("ascii", "replace")), dtype=torch.int64)

@@ -14,8 +14,9 @@ from torch import nn
 from coppice_api.bundle import ArchitectureSource
 from coppice_pruner.errors import InputRefusedError
 from coppice_pruner.models import huggingface, zoo
+from coppice_pruner.models.torchvision import build_torchvision
 
-_ZOO: dict[str, Callable[..., nn.Module]] = {"vgg": zoo.vgg, "resnet": zoo.resnet}
+_ZOO: dict[str, Callable[..., nn.Module]] = {"vgg": zoo.vgg, "resnet": zoo.resnet, "vit": zoo.vit}
 
 
 class ArchitectureRefusedError(InputRefusedError):
@@ -49,8 +50,10 @@ def _factory(source: str, trusted_packages: Sequence[str]) -> Callable[..., nn.M
             known = ", ".join(f"coppice://{name}" for name in _ZOO)
             raise ArchitectureRefusedError(f"architecture {source}: unknown; there are {known}")
         return _ZOO[rest]
-    if source == huggingface.SOURCE:
-        return huggingface.image_classification
+    if scheme == "transformers":
+        return huggingface.factory(rest)
+    if scheme == "torchvision":
+        return build_torchvision
     if scheme != "python":
         raise ArchitectureRefusedError(f"architecture {source}: use coppice:// or python://package.module:factory")
     module_name, _, name = rest.partition(":")

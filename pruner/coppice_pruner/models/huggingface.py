@@ -1,9 +1,11 @@
-"""Image classifiers in Hugging Face's layout: config.json + model.safetensors, nothing that runs code of its own."""
+"""Models in Hugging Face's layout: config.json + model.safetensors, nothing that runs code of its own."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,46 +14,99 @@ from torch import Tensor, nn
 from coppice_api.bundle import ArchitectureSource, InputSpec
 from coppice_pruner.errors import InputRefusedError
 from coppice_pruner.models.loaded import LoadedModel
+from coppice_pruner.tasks import CAUSAL_LANGUAGE_MODELING, IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, Task
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
-SOURCE = "transformers://image-classification"
 
 
 class _Logits(nn.Module):
-    """A classifier of transformers, giving its logits alone."""
+    """A model of transformers, giving its logits alone."""
 
     def __init__(self, classifier: nn.Module) -> None:
         super().__init__()
         self.classifier = classifier
 
+
+class _ImageClassifier(_Logits):
     def forward(self, x: Tensor) -> Tensor:
-        logits = self.classifier(pixel_values=x).logits
-        assert isinstance(logits, Tensor)
+        logits: Tensor = self.classifier(pixel_values=x).logits
         return logits
 
 
-def image_classification(*, config: dict[str, Any]) -> nn.Module:
-    """Return an image classifier of transformers with random weights.
+class _TextClassifier(_Logits):
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(input_ids=input_ids, attention_mask=attention_mask).logits
+        return logits
 
-    Args:
-        config: The content of config.json.
+
+class _LanguageModel(_Logits):
+    def forward(self, input_ids: Tensor) -> Tensor:
+        # A cache is for generating; here whole sequences are judged at once.
+        logits: Tensor = self.classifier(input_ids=input_ids, use_cache=False).logits
+        return logits
+
+
+@dataclass(frozen=True)
+class _Kind:
+    task: Task
+    loader: str
+    """Name of transformers' class."""
+    wrapper: type[_Logits]
+    endings: tuple[str, ...]
+    """Of config.json's architectures."""
+
+
+_KINDS = {
+    kind.task.name: kind
+    for kind in (
+        _Kind(IMAGE_CLASSIFICATION, "AutoModelForImageClassification", _ImageClassifier, ("ForImageClassification",)),
+        _Kind(
+            TEXT_CLASSIFICATION, "AutoModelForSequenceClassification", _TextClassifier, ("ForSequenceClassification",)
+        ),
+        _Kind(CAUSAL_LANGUAGE_MODELING, "AutoModelForCausalLM", _LanguageModel, ("ForCausalLM", "LMHeadModel")),
+    )
+}
+
+
+def factory(task: str) -> Callable[..., nn.Module]:
+    """Return what builds a model of transformers for a task from `config`, the content of its config.json.
 
     Raises:
-        ValueError: If transformers knows no image classifier of that model_type.
+        InputRefusedError: If the task is unknown.
     """
+    if task not in _KINDS:
+        raise InputRefusedError(f"architecture transformers://{task}: unknown; there are {', '.join(_KINDS)}")
+    return lambda *, config: _build(_KINDS[task], config)
+
+
+def _build(kind: _Kind, config: dict[str, Any]) -> nn.Module:
     try:
-        from transformers import AutoConfig, AutoModelForImageClassification
+        import transformers
     except ImportError as error:
         raise InputRefusedError("a Hugging Face model needs the extra: pip install 'coppice[hf]'") from error
     settings = {key: value for key, value in config.items() if key != "model_type"}
     if any("auto_map" in key for key in settings):
         raise ValueError("config.json names code of its own (auto_map), which is never run")
-    loaded = AutoConfig.for_model(str(config.get("model_type")), **settings)
-    classifier: nn.Module = AutoModelForImageClassification.from_config(  # type: ignore[no-untyped-call]
-        loaded, trust_remote_code=False
+    loaded = transformers.AutoConfig.for_model(str(config.get("model_type")), **settings)
+    # config.json names the class; without it the task's default for that kind of model is taken.
+    named = getattr(transformers, (config.get("architectures") or [""])[0], None)
+    model: nn.Module = (
+        named(loaded) if named is not None
+        else getattr(transformers, kind.loader).from_config(loaded, trust_remote_code=False)
+    )  # fmt: skip
+    return kind.wrapper(model)
+
+
+def _kind(directory: Path, config: dict[str, Any]) -> _Kind:
+    name = str((config.get("architectures") or ["ForImageClassification"])[0])
+    for kind in _KINDS.values():
+        if name.endswith(kind.endings):
+            return kind
+    raise InputRefusedError(
+        f"{directory / CONFIG_NAME}: architectures names {name}; this version prunes image and sequence classifiers "
+        "and causal language models"
     )
-    return _Logits(classifier)
 
 
 def load_huggingface(directory: Path, *, sha256: str | None = None) -> LoadedModel:
@@ -78,21 +133,41 @@ def load_huggingface(directory: Path, *, sha256: str | None = None) -> LoadedMod
         raise InputRefusedError(f"spec.model.sha256 is {sha256}, but {weights} has digest {digest}")
     try:
         config = json.loads((directory / CONFIG_NAME).read_bytes())
-        module = image_classification(config=config)
-        module.get_submodule("classifier").load_state_dict(load_file(weights), strict=True)
+        kind = _kind(directory, config)
+        module = _build(kind, config)
+        _load_weights(module.get_submodule("classifier"), load_file(weights))
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise InputRefusedError(f"{directory} is not an image classifier this version can load: {error}") from error
+    labels = tuple(str(label) for label in config.get("id2label", {}).values())
+    return LoadedModel(
+        module.eval(),
+        ArchitectureSource(source=f"transformers://{kind.task.name}", arguments={"config": config}),
+        _inputs(directory, kind.task, config),
+        () if kind.task.perplexity else labels,
+        sha256=digest,
+        task=kind.task.name,
+    )
+
+
+def _inputs(directory: Path, task: Task, config: dict[str, Any]) -> tuple[InputSpec, ...]:
+    if task is not IMAGE_CLASSIFICATION:
+        length = min(int(config.get("max_position_embeddings") or config.get("n_positions") or 128), 128)
+        tokens = InputSpec(name="input_ids", shape=(length,), dtype="int64", high=int(config["vocab_size"]))
+        mask = InputSpec(name="attention_mask", shape=(length,), dtype="int64")
+        return (tokens,) if task is CAUSAL_LANGUAGE_MODELING else (tokens, mask)
     size = config.get("image_size")
     if size is None:
         raise InputRefusedError(
             f"{directory / CONFIG_NAME}: add image_size, the height (and width) of the images the model is served with"
         )
     height, width = size if isinstance(size, list) else (size, size)
-    classes = tuple(str(label) for label in config.get("id2label", {}).values())
-    return LoadedModel(
-        module.eval(),
-        ArchitectureSource(source=SOURCE, arguments={"config": config}),
-        (InputSpec(shape=(int(config.get("num_channels", 3)), int(height), int(width))),),
-        classes,
-        sha256=digest,
-    )
+    return (InputSpec(shape=(int(config.get("num_channels", 3)), int(height), int(width))),)
+
+
+def _load_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Load weights; those that are tied to others are left out of the file."""
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    tied = set(getattr(model, "_tied_weights_keys", None) or ())
+    absent = [name for name in missing if name not in tied]
+    if absent or unexpected:
+        raise ValueError(f"parameters missing: {absent[:3] or 'none'}; not known: {unexpected[:3] or 'none'}")

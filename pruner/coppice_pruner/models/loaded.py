@@ -35,5 +35,17 @@ class LoadedModel:
         return dataclasses.replace(self, module=self.module.cpu())
 
     def example_inputs(self, batch_size: int = 2) -> tuple[Tensor, ...]:
-        """Return a batch of zeros, shapes (batch_size, ...): for tracing, never for measuring."""
-        return tuple(torch.zeros((batch_size, *item.shape), dtype=_DTYPES[item.dtype]) for item in self.inputs)
+        """Return a batch for tracing, never for measuring, shapes (batch_size, ...).
+
+        Zeros where values are floating point, random tokens, and masks of ones.
+        """
+        return tuple(_example(item, batch_size) for item in self.inputs)
+
+
+def _example(spec: InputSpec, batch_size: int) -> Tensor:
+    shape, dtype = (batch_size, *spec.shape), _DTYPES[spec.dtype]
+    if dtype.is_floating_point:
+        return torch.zeros(shape, dtype=dtype)
+    if spec.high is None:
+        return torch.ones(shape, dtype=dtype)
+    return torch.randint(0, spec.high, shape, dtype=dtype, generator=torch.Generator().manual_seed(0))

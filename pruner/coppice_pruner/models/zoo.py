@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from coppice_pruner.models.attention import SelfAttention
+
 
 def vgg(
     *,
@@ -40,6 +42,7 @@ class _BasicBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, width, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU()
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.shortcut: nn.Module = nn.Identity()
@@ -50,7 +53,7 @@ class _BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.shortcut(x)
-        x = torch.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn1(self.conv1(x)))
         return torch.relu(self.bn2(self.conv2(x)) + residual)
 
 
@@ -76,3 +79,57 @@ def resnet(
             layers.append(_BasicBlock(channels, width, stride=2 if stage and not block else 1))
             channels = width
     return nn.Sequential(nn.Sequential(*layers), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+
+class _TransformerBlock(nn.Module):
+    def __init__(self, width: int, heads: int, mlp_width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = SelfAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, mlp_width), nn.GELU(), nn.Linear(mlp_width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm1(x))[0]
+        result: Tensor = x + self.mlp(self.norm2(x))
+        return result
+
+
+class _VisionTransformer(nn.Module):
+    def __init__(
+        self, image_size: int, patch: int, width: int, depth: int, heads: int, mlp_width: int, in_channels: int,
+        classes: int,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.embed = nn.Conv2d(in_channels, width, patch, stride=patch)
+        self.position = nn.Parameter(torch.zeros(1, (image_size // patch) ** 2, width))
+        nn.init.trunc_normal_(self.position, std=0.02)
+        self.blocks = nn.Sequential(*(_TransformerBlock(width, heads, mlp_width) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x).flatten(2).transpose(1, 2) + self.position
+        result: Tensor = self.head(self.norm(self.blocks(x)).mean(dim=1))
+        return result
+
+
+def vit(
+    *, image_size: int = 32, patch: int = 4, width: int = 128, depth: int = 6, heads: int = 8, mlp_width: int = 512,
+    in_channels: int = 1, classes: int = 10,
+) -> nn.Module:  # fmt: skip
+    """Return a vision transformer for small images: pre-norm blocks, mean over patches instead of a class token.
+
+    Args:
+        image_size: Height and width of the images.
+        patch: Height and width of a patch.
+        width: Hidden size.
+        depth: Blocks.
+        heads: Attention heads; divides the width.
+        mlp_width: Of the two-layer perceptron in each block.
+        in_channels: Channels of the image.
+        classes: Outputs.
+
+    Source: Dosovitskiy et al. 2021, arXiv:2010.11929; mean pooling as in Beyer et al. 2022, arXiv:2205.01580.
+    """
+    return _VisionTransformer(image_size, patch, width, depth, heads, mlp_width, in_channels, classes)

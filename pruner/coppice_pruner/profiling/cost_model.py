@@ -61,7 +61,9 @@ class LayerCost:
 
     def energy(self, widths: Mapping[str, int]) -> float:
         """Return the energy at the groups' widths, in joules per inference."""
-        return self.table.energy(self.reads.channels(widths), self.writes.channels(widths))
+        reads, writes = self.reads.channels(widths), self.writes.channels(widths)
+        # Between channels that are gone there is no layer.
+        return self.table.energy(reads, writes) if reads and writes else 0.0
 
 
 @dataclass(frozen=True)

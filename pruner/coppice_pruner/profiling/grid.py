@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from coppice_pruner.errors import InputRefusedError
 from coppice_pruner.profiling.cost_model import Axis, CostModel, LayerCost, Table
 from coppice_pruner.profiling.layers import LayerProfile
-from coppice_pruner.profiling.units import Unit, alignment, channels, record_units, resized, signature
-from coppice_pruner.surgery import ChannelGroup, Side, is_depthwise
+from coppice_pruner.profiling.units import AttentionCore, Unit, alignment, channels, record_units, resized, signature
+from coppice_pruner.surgery import ChannelGroup, Side
 
 _LEVELS = ((0.0, 1.0), (0.0, 0.5, 1.0), (0.0, 0.25, 0.5, 0.75, 1.0), tuple(step / 8 for step in range(9)))
 """Places of the grid points between the narrowest and the full width, coarse to fine."""
@@ -86,16 +86,21 @@ def _replayed_energies(profiles: Sequence[LayerProfile]) -> dict[str, float]:
 def _axes(unit: Unit, groups: Sequence[ChannelGroup]) -> tuple[Axis, Axis]:
     reads: dict[str, int] = {}
     writes: dict[str, int] = {}
+    core = unit.modules[0]
+    # Attention has the width that its output layer reads.
+    read = core.output if isinstance(core, AttentionCore) else unit.layer
     for group in groups:
         for coupling in group.couplings:
-            if coupling.module != unit.layer:
+            if coupling.module != read or (isinstance(core, AttentionCore) and coupling.side is not Side.INPUT):
                 continue
             times = round(sum(len(indices) for indices in coupling.channels) / group.width)
             if times and coupling.side in (Side.INPUT, Side.BOTH):
                 reads[group.name] = times
             if times and coupling.side in (Side.OUTPUT, Side.BOTH):
                 writes[group.name] = times
-    in_channels, out_channels = channels(unit.modules[0])
+    if isinstance(core, AttentionCore):
+        writes = dict(reads)
+    in_channels, out_channels = channels(unit)
     widths = {group.name: group.width for group in groups}
     return (
         Axis(in_channels - sum(times * widths[name] for name, times in reads.items()), reads),
@@ -118,7 +123,10 @@ class _Timings:
     ) -> None:
         self._synchronize, self._clock = synchronize, clock
         self._full = {group.name: group.width for group in groups}
-        self._least = {group.name: min(group.width, max(multiple, min_width, group.atom)) for group in groups}
+        self._least = {
+            group.name: 1 if group.attention else min(group.width, max(multiple, min_width, group.atom))
+            for group in groups
+        }
         self._multiple = multiple
         self._axes = axes
         self._seconds: dict[tuple[object, ...], float] = {}
@@ -144,8 +152,8 @@ class _Timings:
     def table(self, unit: Unit, *, joules: float) -> Table:
         """Return a layer's table, with these joules at its full widths."""
         rows, columns = self._grid(unit, self._levels[unit.layer])
-        full = self._seconds[self._key(unit, channels(unit.modules[0]))]
-        tied = is_depthwise(unit.modules[0])
+        full = self._seconds[self._key(unit, channels(unit))]
+        tied = unit.tied
         return Table(
             rows,
             columns,
@@ -159,7 +167,7 @@ class _Timings:
 
     def _points(self, unit: Unit, level: int) -> list[tuple[int, int]]:
         rows, columns = self._grid(unit, level)
-        if is_depthwise(unit.modules[0]):
+        if unit.tied:
             return [(row, row) for row in rows]
         return [(row, column) for row in rows for column in columns]
 
@@ -168,7 +176,7 @@ class _Timings:
         unit_multiple = alignment(unit.modules[0], self._multiple)
         rows = self._side(reads, level, unit_multiple)
         # A depthwise convolution has one width: its column is a formality.
-        columns = rows[-1:] if is_depthwise(unit.modules[0]) else self._side(writes, level, unit_multiple)
+        columns = rows[-1:] if unit.tied else self._side(writes, level, unit_multiple)
         return rows, columns
 
     def _side(self, axis: Axis, level: int, multiple: int) -> tuple[int, ...]:

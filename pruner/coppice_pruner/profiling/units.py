@@ -12,16 +12,44 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from coppice_pruner.surgery import evaluating, is_depthwise
+from coppice_pruner.surgery import (
+    CONVOLUTIONS,
+    Attention,
+    evaluating,
+    find_attention,
+    is_depthwise,
+    is_layer,
+    layer_widths,
+)
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-LAYERS = (*CONVOLUTIONS, nn.Linear)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _ACTIVATIONS = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.ELU, nn.Sigmoid,
     nn.Tanh, nn.Softplus, nn.Mish, nn.Identity, nn.Dropout, nn.Dropout2d,
 )  # fmt: skip
+
+
+class AttentionCore(nn.Module):
+    """What attention does between its layers: scores, softmax and the weighted sum, on tensors of the recorded shape.
+
+    Args:
+        head_size: Channels of a head.
+        queries_each: Query heads that read one key/value head.
+        output: The layer that reads the heads.
+    """
+
+    def __init__(self, head_size: int, queries_each: int, output: str) -> None:
+        super().__init__()
+        self.head_size, self.queries_each, self.output = head_size, queries_each, output
+
+    def forward(self, joined: Tensor) -> Tensor:
+        """Return attention of a tensor, shape (N, L, heads * head size), to itself."""
+        queries = joined.view(*joined.shape[:-1], -1, self.head_size).transpose(1, 2)
+        keys = queries[:, :: self.queries_each].repeat_interleave(self.queries_each, dim=1)
+        attended = functional.scaled_dot_product_attention(queries, keys, keys)
+        return attended.transpose(1, 2).reshape(joined.shape)
 
 
 @dataclass(frozen=True)
@@ -34,6 +62,11 @@ class Unit:
     """The layer, then its norm and activation, in the order of calls."""
     inputs: tuple[Tensor, ...]
     """What the layer was given, one entry for each call."""
+
+    @property
+    def tied(self) -> bool:
+        """Whether input and output have one width: depthwise convolutions, and attention between its layers."""
+        return is_depthwise(self.modules[0]) or isinstance(self.modules[0], AttentionCore)
 
     def run(self) -> None:
         """Do once what the unit does in one forward pass."""
@@ -58,7 +91,7 @@ def record_units(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> tuple[
     handles = [
         module.register_forward_hook(lambda item, inputs, output, name=name: record(name, item, inputs, output))
         for name, module in model.named_modules()
-        if isinstance(module, (*LAYERS, *_BATCH_NORMS, *_ACTIVATIONS))
+        if is_layer(module) or isinstance(module, (*_BATCH_NORMS, *_ACTIVATIONS))
     ]
     try:
         with evaluating(model), torch.no_grad():
@@ -69,10 +102,21 @@ def record_units(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> tuple[
     followers: dict[str, tuple[nn.Module, ...]] = {}
     inputs: dict[str, list[Tensor]] = {}
     for position, (name, module, given, output) in enumerate(calls):
-        if isinstance(module, LAYERS):
+        if is_layer(module):
             followers.setdefault(name, (module, *_followers(calls[position + 1 :], output)))
             inputs.setdefault(name, []).append(given.detach())
-    return tuple(Unit(name, followers[name], tuple(inputs[name])) for name in followers)
+    cores = {attention.output: attention for attention in find_attention(model)}
+    units = []
+    for name in followers:
+        if name in cores and inputs[name][0].dim() == 3:
+            units.append(_core(cores[name], inputs[name]))
+        units.append(Unit(name, followers[name], tuple(inputs[name])))
+    return tuple(units)
+
+
+def _core(attention: Attention, inputs: Sequence[Tensor]) -> Unit:
+    core = AttentionCore(attention.head_size, attention.queries_each, attention.output)
+    return Unit(f"{attention.owner}.attention", (core,), tuple(inputs))
 
 
 def resized(unit: Unit, *, in_channels: int, out_channels: int) -> Unit:
@@ -84,7 +128,7 @@ def resized(unit: Unit, *, in_channels: int, out_channels: int) -> Unit:
         out_channels: The same; equal to `in_channels` for a depthwise convolution.
     """
     layer = unit.modules[0]
-    like = next(layer.parameters())
+    like = unit.inputs[0]
     modules = [_resized_layer(layer, in_channels, out_channels)]
     for follower in unit.modules[1:]:
         if isinstance(follower, _BATCH_NORMS):
@@ -116,19 +160,24 @@ def signature(unit: Unit) -> tuple[object, ...]:
         groups = "depthwise" if is_depthwise(layer) else layer.groups
         geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, groups)
     chain = tuple(type(module).__name__ for module in unit.modules)
-    return (chain, layer.bias is not None, geometry, spatial)
+    if isinstance(layer, AttentionCore):
+        geometry = (layer.head_size, layer.queries_each)
+    return (chain, getattr(layer, "bias", None) is not None, geometry, spatial)
 
 
-def channels(layer: nn.Module) -> tuple[int, int]:
-    """Return a layer's input and output widths."""
-    if isinstance(layer, nn.Linear):
-        return layer.in_features, layer.out_features
-    assert isinstance(layer, CONVOLUTIONS)
-    return layer.in_channels, layer.out_channels
+def channels(unit: Unit) -> tuple[int, int]:
+    """Return a unit's input and output widths."""
+    layer = unit.modules[0]
+    if isinstance(layer, AttentionCore):
+        width = int(unit.inputs[0].shape[-1])
+        return width, width
+    return layer_widths(layer)
 
 
 def alignment(layer: nn.Module, multiple: int) -> int:
     """Return what a layer's widths must be a multiple of."""
+    if isinstance(layer, AttentionCore):
+        return layer.head_size * layer.queries_each
     if isinstance(layer, CONVOLUTIONS) and not is_depthwise(layer):
         return math.lcm(multiple, layer.groups)
     return multiple
@@ -138,7 +187,7 @@ def _followers(calls: Sequence[tuple[str, nn.Module, Tensor, Tensor]], output: T
     found: list[nn.Module] = []
     for _, module, given, following in calls:
         # The next call belongs to the unit only if it takes the very tensor the unit gave.
-        if given is not output or isinstance(module, LAYERS):
+        if given is not output or is_layer(module):
             break
         found.append(module)
         output = following
@@ -146,9 +195,10 @@ def _followers(calls: Sequence[tuple[str, nn.Module, Tensor, Tensor]], output: T
 
 
 def _resized_layer(layer: nn.Module, in_channels: int, out_channels: int) -> nn.Module:
-    if isinstance(layer, nn.Linear):
+    if isinstance(layer, AttentionCore):
+        return AttentionCore(layer.head_size, layer.queries_each, layer.output)
+    if not isinstance(layer, CONVOLUTIONS):
         return nn.Linear(in_channels, out_channels, bias=layer.bias is not None)
-    assert isinstance(layer, CONVOLUTIONS)
     return type(layer)(
         in_channels,
         out_channels,

@@ -40,10 +40,12 @@ class State:
     """Of the dense model's channels."""
     dense: dict[str, Any]
     """ModelFigures of the dense model."""
-    accuracy_ratio: float
+    dense_quality: dict[str, float]
+    quality: dict[str, float]
     energy_reduction_ratio: float
     cost_model: dict[str, Any]
     layer_energies: dict[str, float]
+    folding_reduction_ratio: float
     run_energy_joules: float
     """Used by all pods so far."""
     run_seconds: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -17,14 +18,16 @@ from coppice_pruner.bundle import export_bundle
 from coppice_pruner.data import load as load_dataset
 from coppice_pruner.errors import InputRefusedError, PrunerError
 from coppice_pruner.meters import MeasurementImpossibleError, Meter, select_meter
-from coppice_pruner.models.load import load_model
+from coppice_pruner.models.load import load_model, trusted_packages
 from coppice_pruner.models.loaded import LoadedModel
 from coppice_pruner.profiling import CostModel
 from coppice_pruner.run.checkpoint import Checkpoints, State
 from coppice_pruner.run.journal import Journal
-from coppice_pruner.run.loop import Baseline, Loop, LoopResult, Standing, check_fit
+from coppice_pruner.run.fit import fitted
+from coppice_pruner.run.loop import Baseline, Loop, LoopResult, Standing
 from coppice_pruner.run.report import html_of, report_of
 from coppice_pruner.storage import Place, open_place
+from coppice_pruner.training import Quality
 
 _REPORT = "report.json"
 _log = logging.getLogger(__name__)
@@ -75,14 +78,15 @@ def _execute(config: RunConfig, journal: Journal) -> RunReport:
         journal.enter(Phase.DONE, finished.message, 1.0)
         return finished
     journal.enter(Phase.LOADING, f"Loading {config.model.uri}", 0.01)
-    place = open_place(config.model.uri, field="spec.model.uri", claim_mounts=config.claim_mounts)
-    dense = load_model(config.model, place, scratch)
+    dense = load_model(config.model, config.claim_mounts, scratch)
     if dense.pruning_plan:
         raise InputRefusedError(
             f"spec.model.uri {config.model.uri} is a pruned model already: start from the dense one it was made from"
         )
-    data = load_dataset(config.dataset.uri, sha256=config.dataset.sha256)
-    check_fit(dense, data)
+    data = load_dataset(
+        config.dataset.uri, sha256=config.dataset.sha256, claim_mounts=config.claim_mounts, scratch=scratch
+    )
+    dense = fitted(dense, data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # Everything random has its own generator with a seed of the spec; this catches what a library draws in secret.
     torch.manual_seed(config.algorithm.seed)
@@ -121,8 +125,8 @@ def _prune(
         checkpoints.save(
             State(
                 config.spec_digest, now.iterations, now.step, now.rollbacks, now.kept,
-                baseline.figures.to_dict(), now.accuracy_ratio, now.energy_reduction_ratio, now.cost_model.to_dict(),
-                baseline.layer_energies, energy_joules(), spent_seconds + time.monotonic() - started,
+                baseline.figures.to_dict(), asdict(baseline.quality), asdict(now.quality), now.energy_reduction_ratio,
+                now.cost_model.to_dict(), baseline.layer_energies, baseline.folding_reduction_ratio, energy_joules(), spent_seconds + time.monotonic() - started,
             ),
             now.model,
         )  # fmt: skip
@@ -152,7 +156,7 @@ def _publish(
         directory = Path(aside) / "bundle"
         sha256 = export_bundle(
             result.model.on_cpu(), directory,
-            report=report, parent_sha256=dense.sha256,
+            report=report, parent_sha256=dense.sha256, trusted_packages=trusted_packages(config.model),
             report_html=html_of(report, config, result.iterations, baseline.layer_energies),
         )  # fmt: skip
         # Named by its digest: a bundle that somebody serves is never written over by a later pod.
@@ -174,9 +178,12 @@ def _restored(
         journal.add(iteration)
     standing = Standing(
         loop.restore(weights, state.kept), state.kept, state.iterations, state.step, state.rollbacks,
-        state.accuracy_ratio, state.energy_reduction_ratio, cost_model,
+        Quality(**state.quality), state.energy_reduction_ratio, cost_model,
     )  # fmt: skip
-    return Baseline(figures, cost_model, state.layer_energies), standing
+    baseline = Baseline(
+        figures, Quality(**state.dense_quality), cost_model, state.layer_energies, state.folding_reduction_ratio
+    )
+    return baseline, standing
 
 
 def _finished(artifacts: Place, config: RunConfig) -> RunReport | None:

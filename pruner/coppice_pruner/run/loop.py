@@ -10,27 +10,29 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from coppice_api.base import Provenance
 from coppice_api.prunejob import Allocation
 from coppice_api.run import ModelFigures, Phase, RunConfig
 from coppice_pruner.allocation import AllocationContext, Allocator, Criterion, GroupState, Kept, make_allocator
 from coppice_pruner.data import Splits
+from coppice_pruner.deployment import folded
 from coppice_pruner.errors import InputRefusedError, InvariantViolatedError, SurgeryRefusedError
 from coppice_pruner.measurement import Comparison, Reading, average, compare, model_workload, one_thread, take_reading
 from coppice_pruner.meters import Meter
 from coppice_pruner.models import LoadedModel
 from coppice_pruner.profiling import CostModel, build_cost_model, profile_layers
 from coppice_pruner.run.journal import Iteration, Journal
-from coppice_pruner.saliency import l2_scores, taylor_scores
-from coppice_pruner.surgery import ChannelGroup, apply_plan, check_invariant, compose, find_groups, prune, to_steps
-from coppice_pruner.training import DivergedError, evaluate, fine_tune
+from coppice_pruner.run.budget import QualityBudget
+from coppice_pruner.saliency import divergences, l2_scores, taylor_scores
+from coppice_pruner.surgery import Blueprint, ChannelGroup, apply_plan, compose, find_groups, to_steps
+from coppice_pruner.training import SINGLE, DivergedError, Processes, Quality, evaluate, fine_tune
 
 FIRST_STEP = 0.2
 """Share that the first step removes. Larger steps save iterations, smaller ones accuracy; halving finds
@@ -49,6 +51,7 @@ QUICK_SHARE = 0.4
 """The measurement after a step has this share of a window; the full one decides at the end."""
 _TAYLOR_BATCHES, _TAYLOR_BATCH_SIZE = 8, 64
 _INVARIANT_SAMPLES = 8
+_SENSITIVITY_SAMPLES = 256
 _log = logging.getLogger(__name__)
 
 
@@ -62,7 +65,7 @@ class Standing:
     iterations: tuple[Iteration, ...]
     step: float
     rollbacks: int
-    accuracy_ratio: float
+    quality: Quality
     energy_reduction_ratio: float
     cost_model: CostModel
 
@@ -72,8 +75,11 @@ class Baseline:
     """The dense model, measured once."""
 
     figures: ModelFigures
+    quality: Quality
     cost_model: CostModel
     layer_energies: dict[str, float]
+    folding_reduction_ratio: float = 0.0
+    """What folding norms into layers saves by itself: part of both models, and of no claim."""
 
 
 @dataclass(frozen=True)
@@ -102,20 +108,24 @@ class Loop:
         config: Objective (T, epsilon), algorithm and measurement.
         journal: Told what happens.
         device: Where the model runs.
+        processes: Those that run the same loop on other GPUs: rank 0 decides and measures.
     """
 
     def __init__(
-        self, dense: LoadedModel, data: Splits, meter: Meter, config: RunConfig, journal: Journal, device: torch.device
-    ) -> None:
+        self, dense: LoadedModel, data: Splits, meter: Meter, config: RunConfig, journal: Journal, device: torch.device,
+        processes: Processes = SINGLE,
+    ) -> None:  # fmt: skip
         self._dense, self._meter, self._config, self._journal = dense, meter, config, journal
         self._module = dense.module.to(device).eval()
         self._device = device
         self._data = data.to(device)
-        batch_size = min(config.measurement.batch_size, len(data.evaluation_labels))
-        self._batch = (self._data.evaluation_images[:batch_size],)
-        self._examples = tuple(item.to(device) for item in dense.example_inputs())
+        self._batch = self._data.evaluation.take(slice(config.measurement.batch_size)).inputs
+        self._samples = self._data.evaluation.take(slice(_INVARIANT_SAMPLES)).inputs
+        self._blueprint = Blueprint(find_groups(self._module, self._samples), self._samples)
+        self._deployed_dense = folded(self._module, self._samples)
         self._target_ratio = config.objective.energy_reduction_percent / 100
-        self._drop_ratio = float(config.objective.max_accuracy_drop_points) / 100
+        self._budget = QualityBudget.of(config.objective, data.task)
+        self._processes = processes
         self._multiple = CUDA_MULTIPLE if device.type == "cuda" else CPU_MULTIPLE
 
     @property
@@ -127,40 +137,42 @@ class Loop:
         """Measure the dense model and its layers (lines 1 to 3 and 7)."""
         journal, measurement = self._journal, self._config.measurement
         journal.enter(Phase.BASELINE, "Evaluating the dense model and measuring its energy", 0.02)
-        accuracy_ratio = self._evaluate(self._module)
-        reading = self._read(self._module, measurement.window_seconds)
-        figures = figures_of(self._module, accuracy_ratio, reading)
+        quality = self._evaluate(self._module)
+        reading = self._processes.decide(self._read(self._deployed_dense, measurement.window_seconds))
+        figures = self._figures(self._deployed_dense, quality, reading)
+        unfolded = self._processes.decide(self._read(self._module, measurement.window_seconds * QUICK_SHARE))
         journal.dense, journal.provenance = figures, self._meter.provenance
-        journal.update(dense_accuracy_ratio=accuracy_ratio, provenance=self._meter.provenance, ratio=0.06)
+        journal.update(dense_accuracy_ratio=quality.accuracy_ratio, provenance=self._meter.provenance, ratio=0.06)
         journal.enter(Phase.PROFILING, "Measuring every layer, and what it would cost at other widths", 0.06)
-        workload = model_workload(self._module, self._batch)
+        workload = model_workload(self._deployed_dense, self._batch)
         with one_thread():
             profiles = profile_layers(
-                self._module, self._batch, self._meter,
+                self._deployed_dense, self._batch, self._meter,
                 window_seconds=max(measurement.window_seconds / 10, 50 * self._meter.update_period_seconds),
                 synchronize=workload.synchronize,
             )  # fmt: skip
-            groups = find_groups(self._module, self._examples)
             cost_model = build_cost_model(
-                self._module, self._batch, groups, profiles,
+                self._deployed_dense, self._batch, self._blueprint.groups, profiles,
                 budget_seconds=2.0 * measurement.window_seconds,
                 multiple=self._multiple, min_width=MIN_WIDTH, synchronize=workload.synchronize,
             ).calibrate({}, figures.energy_joules)  # fmt: skip
+        cost_model = self._processes.decide(cost_model)
         layer_energies = {item.layer: item.energy_joules for item in profiles}
         journal.layer_energies = layer_energies
         journal.update(ratio=0.12)
-        return Baseline(figures, cost_model, layer_energies)
+        return Baseline(
+            figures, quality, cost_model, layer_energies, 1.0 - reading.energy_joules / unfolded.energy_joules
+        )
 
     def start(self, baseline: Baseline) -> Standing:
         """Return the loop before its first step."""
         return Standing(
-            self._module, {}, (), FIRST_STEP, 0, baseline.figures.accuracy_ratio, 0.0, baseline.cost_model
+            self._module, {}, (), FIRST_STEP, 0, baseline.quality, 0.0, baseline.cost_model
         )  # fmt: skip
 
     def restore(self, model_state: dict[str, Tensor], kept: Kept) -> nn.Module:
         """Return the model of a checkpoint."""
-        groups = find_groups(self._module, self._examples)
-        module = apply_plan(self._module, self._examples, to_steps(kept, groups))
+        module = apply_plan(self._module, self._samples, to_steps(kept, self._blueprint.groups))
         # Where nothing is pruned yet, the plan gives back the dense module itself.
         module = copy.deepcopy(module) if module is self._module else module
         module.load_state_dict(model_state)
@@ -200,7 +212,7 @@ class Loop:
 
     def _exhausted(self, standing: Standing) -> str:
         if standing.step < LEAST_STEP:
-            return f"every smaller step costs more accuracy than the {self._drop_ratio * 100:g} points allowed"
+            return f"every smaller step costs more than {self._budget} allows"
         if len(standing.iterations) >= self._config.algorithm.max_iterations:
             return f"algorithm.maxIterations ({self._config.algorithm.max_iterations}) is reached"
         return ""
@@ -209,18 +221,19 @@ class Loop:
         number = len(standing.iterations) + 1
         share = f"{standing.energy_reduction_ratio:.0%} of {self._target_ratio:.0%} saved so far"
         self._journal.enter(Phase.PRUNING, f"Step {number}: choosing channels; {share}", self._ratio(standing))
-        groups = find_groups(standing.model, self._examples)
-        context = self._context(standing, groups, allocator)
+        context = self._context(standing, allocator)
         step = self._aim(standing)
-        kept = allocator.propose(context, step)
+        kept = self._processes.decide(allocator.propose(context, step))
         if not kept:
             return None
         widths = {**context.widths, **{name: len(indices) for name, indices in kept.items()}}
         predicted = 1.0 - standing.cost_model.predict(widths) / baseline.figures.energy_joules
 
-        def taken_back(accuracy_ratio: float | None, reason: str) -> Standing:
+        def taken_back(quality: Quality | None, reason: str) -> Standing:
             _log.info("step %d taken back: %s", number, reason)
-            iteration = Iteration(number, False, step, widths, accuracy_ratio, None, predicted, reason)
+            iteration = Iteration(
+                number, False, step, widths, quality and quality.accuracy_ratio, None, predicted, reason
+            )
             self._journal.add(iteration)
             return dataclasses.replace(
                 standing,
@@ -228,29 +241,25 @@ class Loop:
             )  # fmt: skip
 
         try:
-            candidate = prune(standing.model, self._examples, kept)
-            check_invariant(standing.model, candidate, kept, (self._data.evaluation_images[:_INVARIANT_SAMPLES],))
+            candidate = self._blueprint.prune(standing.model, standing.kept, kept)
+            self._blueprint.check(standing.model, candidate, standing.kept, kept, self._samples)
         except (SurgeryRefusedError, InvariantViolatedError) as error:
             return taken_back(None, str(error))
-        if {group.name for group in find_groups(candidate, self._examples)} != {group.name for group in groups}:
-            return taken_back(None, "a group became so narrow that it is no group any more")
         algorithm = self._config.algorithm
         self._journal.enter(Phase.FINE_TUNING, f"Step {number}: fine-tuning; {share}")
         try:
             fine_tune(
                 candidate, self._data, algorithm.fine_tune,
                 seed=algorithm.seed + number, teacher=self._module if algorithm.distillation else None,
+                processes=self._processes, on_epoch=lambda _epoch, _loss: self._journal.update(),
             )  # fmt: skip
+            self._processes.follow(candidate)
         except DivergedError as error:
             return taken_back(None, str(error))
         self._journal.enter(Phase.EVALUATING, f"Step {number}: evaluating; {share}")
-        accuracy_ratio = self._evaluate(candidate)
-        if accuracy_ratio < baseline.figures.accuracy_ratio - self._drop_ratio - 1e-9:
-            lost = (baseline.figures.accuracy_ratio - accuracy_ratio) * 100
-            return taken_back(
-                accuracy_ratio,
-                f"accuracy fell by {lost:.2f} points to {accuracy_ratio:.2%}; {self._drop_ratio * 100:g} are allowed",
-            )
+        quality = self._evaluate(candidate)
+        if excess := self._budget.excess(baseline.quality, quality):
+            return taken_back(quality, excess)
         self._journal.enter(Phase.MEASURING, f"Step {number}: measuring energy; {share}")
         comparison = self._compare(
             candidate, pairs=QUICK_PAIRS, window_seconds=self._config.measurement.window_seconds * QUICK_SHARE
@@ -259,12 +268,12 @@ class Loop:
         cost_model = standing.cost_model
         if reduction < 1.0:
             cost_model = cost_model.calibrate(widths, baseline.figures.energy_joules * (1.0 - reduction))
-        iteration = Iteration(number, True, step, widths, accuracy_ratio, reduction, predicted)
+        iteration = Iteration(number, True, step, widths, quality.accuracy_ratio, reduction, predicted)
         self._journal.add(iteration)
-        self._journal.pruned = figures_of(candidate, accuracy_ratio, average(comparison.pruned))
+        self._journal.pruned = self._figures(candidate, quality, average(comparison.pruned))
         return Standing(
             candidate, compose(standing.kept, kept), (*standing.iterations, iteration),
-            min(FIRST_STEP, 2 * standing.step), standing.rollbacks, accuracy_ratio, reduction, cost_model,
+            min(FIRST_STEP, 2 * standing.step), standing.rollbacks, quality, reduction, cost_model,
         )  # fmt: skip
 
     def _aim(self, standing: Standing) -> float:
@@ -274,33 +283,73 @@ class Loop:
         missing = self._target_ratio - standing.energy_reduction_ratio + OVERSHOOT
         return max(LEAST_STEP, min(standing.step, missing))
 
-    def _context(self, standing: Standing, groups: tuple[ChannelGroup, ...], allocator: Allocator) -> AllocationContext:
+    def _context(self, standing: Standing, allocator: Allocator) -> AllocationContext:
+        groups = self._blueprint.groups_at(standing.kept)
         if allocator.criterion is Criterion.TAYLOR:
-            scores = taylor_scores(standing.model, groups, self._taylor_batches(), functional.cross_entropy)
+            scores = taylor_scores(standing.model, groups, self._taylor_batches(), self._data.task.loss)
         else:
             scores = l2_scores(standing.model, groups)
         dense_widths = standing.cost_model.built_widths
+        states = tuple(
+            GroupState(
+                group.name, tuple(scores[group.name].tolist()), dense_widths[group.name], group.atoms,
+                aligned=group.attention is None,
+            )
+            for group in groups
+        )  # fmt: skip
+        if allocator.criterion is Criterion.TAYLOR:
+            states = self._with_sensitivity(standing.model, groups, states)
         return AllocationContext(
-            tuple(
-                GroupState(group.name, tuple(scores[group.name].tolist()), dense_widths[group.name], group.atoms)
-                for group in groups
-            ),
-            standing.cost_model,
-            multiple=self._multiple,
-            min_width=MIN_WIDTH,
-        )
+            states, standing.cost_model,
+            multiple=self._multiple, min_width=MIN_WIDTH,
+            dropped=frozenset(name for name, indices in standing.kept.items() if not indices),
+        )  # fmt: skip
 
-    def _taylor_batches(self) -> list[tuple[Tensor, Tensor]]:
+    def _with_sensitivity(
+        self, model: nn.Module, groups: tuple[ChannelGroup, ...], states: tuple[GroupState, ...]
+    ) -> tuple[GroupState, ...]:
+        """Return the states with what dropping costs, on the scale of what narrowing costs.
+
+        Half of every group and all of every branch are masked in turn and the answers' divergence is measured. The
+        halves say how many nats one unit of `GroupState.losses` is worth, so a branch gets its price in those units.
+        """
+        halves = {state.name: state.strongest(len(state.atoms[0]) * (len(state.atoms) // 2)) for state in states}
+        masks = {}
+        for group, state in zip(groups, states, strict=True):
+            weak = [index for index in range(group.width) if index not in set(halves[group.name])]
+            sets = [weak] if halves[group.name] else []
+            masks[group.name] = [*sets, range(group.width)] if group.droppable else sets
+        inputs = self._data.train.take(self._shuffled()[:_SENSITIVITY_SAMPLES]).inputs
+        found = divergences(model, groups, masks, inputs)
+        worth = [
+            found[state.name][0] / state.losses((len(halves[state.name]),))[0] for state in states if halves[state.name]
+        ]
+        unit = max(statistics.fmean(worth) if worth else 1.0, 1e-9)
+        return tuple(
+            dataclasses.replace(
+                state,
+                sensitivity=(
+                    found[state.name][0] / state.losses((len(halves[state.name]),))[0] / unit
+                    if halves[state.name] else 1.0
+                ),
+                drop_loss=found[state.name][-1] / unit if group.droppable else None,
+            )
+            for group, state in zip(groups, states, strict=True)
+        )  # fmt: skip
+
+    def _shuffled(self) -> Tensor:
         generator = torch.Generator().manual_seed(self._config.algorithm.seed)
-        order = torch.randperm(len(self._data.train_labels), generator=generator)
-        chosen = order[: _TAYLOR_BATCHES * _TAYLOR_BATCH_SIZE].split(_TAYLOR_BATCH_SIZE)
-        return [(self._data.train_images[index], self._data.train_labels[index]) for index in chosen]
+        return torch.randperm(len(self._data.train), generator=generator)
+
+    def _taylor_batches(self) -> list[tuple[tuple[Tensor, ...], Tensor]]:
+        samples = self._data.train.take(self._shuffled()[: _TAYLOR_BATCHES * _TAYLOR_BATCH_SIZE])
+        return [(batch.inputs, batch.targets) for batch in samples.batches(_TAYLOR_BATCH_SIZE)]
 
     def _decide(self, baseline: Baseline, standing: Standing, reason: str) -> LoopResult:
         """Measure in full what the loop arrived at."""
         model = LoadedModel(
             standing.model, self._dense.architecture, self._dense.inputs, self._dense.classes,
-            to_steps(standing.kept, find_groups(self._module, self._examples)) if standing.kept else (),
+            to_steps(standing.kept, self._blueprint.groups),
             task=self._dense.task,
         )  # fmt: skip
         if not standing.kept:
@@ -317,8 +366,8 @@ class Loop:
             standing.model, pairs=measurement.pairs, window_seconds=measurement.window_seconds,
             on_pair=lambda pair: self._journal.update(ratio=0.85 + 0.08 * pair / measurement.pairs),
         )  # fmt: skip
-        dense = figures_of(self._module, baseline.figures.accuracy_ratio, average(comparison.dense))
-        pruned = figures_of(standing.model, standing.accuracy_ratio, average(comparison.pruned))
+        dense = self._figures(self._deployed_dense, baseline.quality, average(comparison.dense))
+        pruned = self._figures(standing.model, standing.quality, average(comparison.pruned))
         self._journal.dense, self._journal.pruned = dense, pruned
         self._journal.update(energy_reduction_ratio=comparison.energy_reduction_ratio)
         slow = self._too_slow(pruned)
@@ -337,18 +386,25 @@ class Loop:
         self, candidate: nn.Module, *, pairs: int, window_seconds: float,
         on_pair: Callable[[int], None] = lambda _pair: None,
     ) -> Comparison:  # fmt: skip
+        deployed = folded(candidate, self._samples)
         with one_thread():
-            return compare(
-                model_workload(self._module, self._batch), model_workload(candidate, self._batch), self._meter,
-                pairs=pairs, window_seconds=window_seconds, seed=self._config.algorithm.seed, on_pair=on_pair,
+            return self._processes.decide(
+                compare(
+                    model_workload(self._deployed_dense, self._batch), model_workload(deployed, self._batch),
+                    self._meter,
+                    pairs=pairs, window_seconds=window_seconds, seed=self._config.algorithm.seed, on_pair=on_pair,
+                )
             )  # fmt: skip
 
     def _read(self, model: nn.Module, window_seconds: float) -> Reading:
         with one_thread():
             return take_reading(model_workload(model, self._batch), self._meter, window_seconds=window_seconds)
 
-    def _evaluate(self, model: nn.Module) -> float:
-        return evaluate(model, self._data.evaluation_images, self._data.evaluation_labels)
+    def _evaluate(self, model: nn.Module) -> Quality:
+        return self._processes.decide(evaluate(model, self._data.evaluation, self._data.task))
+
+    def _figures(self, model: nn.Module, quality: Quality, reading: Reading) -> ModelFigures:
+        return figures_of(model, quality, reading, perplexity=self._data.task.perplexity)
 
     def _ratio(self, standing: Standing) -> float:
         """Return how far the run is: towards the target or towards the last iteration, whichever is nearer."""
@@ -356,35 +412,15 @@ class Loop:
         return 0.12 + 0.73 * min(1.0, max(steps, standing.energy_reduction_ratio / self._target_ratio, 0.0))
 
 
-def figures_of(model: nn.Module, accuracy_ratio: float, reading: Reading) -> ModelFigures:
+def figures_of(model: nn.Module, quality: Quality, reading: Reading, *, perplexity: bool = False) -> ModelFigures:
     """Return the figures of one model as it would be deployed."""
     tensors = [*model.parameters(), *model.buffers()]
     return ModelFigures(
-        accuracy_ratio=accuracy_ratio,
+        accuracy_ratio=quality.accuracy_ratio,
+        perplexity=quality.perplexity if perplexity else None,
         energy_joules=reading.energy_joules,
         power_watts=reading.power_watts,
         latency_seconds=reading.latency_seconds,
         memory_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
-
-
-def check_fit(model: LoadedModel, data: Splits) -> None:
-    """Refuse a data set that the model cannot take.
-
-    Raises:
-        InputRefusedError: Naming both shapes, or both numbers of classes.
-    """
-    want, got = model.inputs[0].shape, tuple(data.train_images.shape[1:])
-    if len(model.inputs) != 1 or tuple(want) != got:
-        raise InputRefusedError(
-            f"spec.dataset.uri: its samples have shape {got}, but the model of spec.model.uri takes {tuple(want)}"
-        )
-    with torch.inference_mode():
-        outputs = model.module(*model.example_inputs())
-    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] != len(data.classes):
-        shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise InputRefusedError(
-            f"spec.model.uri: the model gives outputs of shape {shape} for 2 samples; the data set has "
-            f"{len(data.classes)} classes, so (2, {len(data.classes)}) is needed"
-        )

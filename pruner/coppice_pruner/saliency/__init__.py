@@ -1,6 +1,7 @@
 """How much each channel matters. Values in, values out: nothing here changes a model."""
 
 from coppice_pruner.saliency.l2 import l2_scores
+from coppice_pruner.saliency.sensitivity import divergences
 from coppice_pruner.saliency.taylor import taylor_scores
 
-__all__ = ["l2_scores", "taylor_scores"]
+__all__ = ["divergences", "l2_scores", "taylor_scores"]

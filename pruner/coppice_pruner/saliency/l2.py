@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from coppice_pruner.surgery import ChannelGroup, coupled_sum
+from coppice_pruner.surgery import ChannelGroup, coupled_sum, weight_OI
 
 
 def l2_scores(model: nn.Module, groups: Sequence[ChannelGroup]) -> dict[str, Tensor]:
@@ -30,8 +30,7 @@ def l2_scores(model: nn.Module, groups: Sequence[ChannelGroup]) -> dict[str, Ten
         squares_O = torch.zeros(group.width)
         for coupling in group.couplings:
             if coupling.module in group.layers:
-                weight_OI = model.get_submodule(coupling.module).weight
-                assert isinstance(weight_OI, Tensor)
-                squares_O += coupled_sum(coupling, weight_OI.detach().float().flatten(1).square().sum(dim=1))
+                weight = weight_OI(model.get_submodule(coupling.module)).detach().float()
+                squares_O += coupled_sum(coupling, weight.flatten(1).square().sum(dim=1))
         scores[group.name] = squares_O.sqrt()
     return scores

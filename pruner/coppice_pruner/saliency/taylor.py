@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from coppice_pruner.errors import InputRefusedError
-from coppice_pruner.surgery import ChannelGroup, Side, coupled_sum, evaluating
+from coppice_pruner.surgery import ChannelGroup, Side, coupled_sum, evaluating, is_transposed_linear
 
 
 def taylor_scores(
     model: nn.Module,
     groups: Sequence[ChannelGroup],
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[tuple[Tensor, ...], Tensor]],
     loss_fn: Callable[[Tensor, Tensor], Tensor],
 ) -> dict[str, Tensor]:
     """Score each channel of each group by its first-order effect on the loss.
@@ -50,7 +50,7 @@ def taylor_scores(
             weight.requires_grad_(True)
         with evaluating(model), torch.inference_mode(False), torch.enable_grad():
             for inputs, targets in batches:
-                loss = loss_fn(model(inputs), targets)
+                loss = loss_fn(model(*inputs), targets)
                 gradients = torch.autograd.grad(loss, list(readers.values()))
                 changes = {
                     name: _per_input_channel(model, name, weight, gradient)
@@ -79,10 +79,12 @@ def _group_change(group: ChannelGroup, changes: dict[str, Tensor]) -> Tensor:
     return change
 
 
-def _per_input_channel(model: nn.Module, name: str, weight_OI: Tensor, gradient_OI: Tensor) -> Tensor:
+def _per_input_channel(model: nn.Module, name: str, weight: Tensor, gradient: Tensor) -> Tensor:
     groups = int(getattr(model.get_submodule(name), "groups", 1))
-    product = weight_OI.detach() * gradient_OI
-    product = product.reshape(groups, weight_OI.shape[0] // groups, weight_OI.shape[1], -1)
+    product = weight.detach() * gradient
+    if is_transposed_linear(model.get_submodule(name)):
+        product = product.t()
+    product = product.reshape(groups, product.shape[0] // groups, product.shape[1], -1)
     return product.sum(dim=(1, 3)).flatten()
 
 

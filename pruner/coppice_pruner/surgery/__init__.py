@@ -4,14 +4,35 @@ Belongs here: the one adapter around Torch-Pruning's dependency graph, and the m
 belong here: which channels to remove (allocation) or how much they matter (saliency).
 """
 
-from coppice_pruner.surgery.dependency import Coupling, Side, coupled_sum, evaluating, is_depthwise
+from coppice_pruner.surgery.attention import Attention, find_attention
+from coppice_pruner.surgery.blueprint import Blueprint
+from coppice_pruner.surgery.branch import Constant
+from coppice_pruner.surgery.dependency import Coupling, Side, coupled_sum, evaluating
 from coppice_pruner.surgery.groups import ChannelGroup
 from coppice_pruner.surgery.inspection import Inspection, Refusal, find_groups, inspect_groups
-from coppice_pruner.surgery.invariant import TOLERANCE, check_invariant, masked_dense_difference
+from coppice_pruner.surgery.invariant import TOLERANCE, check_invariant, mask, masked_dense_difference
+from coppice_pruner.surgery.layers import (
+    CONVOLUTIONS,
+    is_depthwise,
+    is_layer,
+    is_transposed_linear,
+    layer_widths,
+    weight_OI,
+)
 from coppice_pruner.surgery.plan import apply_plan, compose, to_steps
 from coppice_pruner.surgery.prune import prune
 
 __all__ = [
+    "Attention",
+    "find_attention",
+    "Blueprint",
+    "Constant",
+    "CONVOLUTIONS",
+    "is_layer",
+    "is_transposed_linear",
+    "layer_widths",
+    "weight_OI",
+    "mask",
     "TOLERANCE",
     "ChannelGroup",
     "Coupling",

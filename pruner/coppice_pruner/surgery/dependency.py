@@ -19,8 +19,17 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from coppice_pruner.errors import SurgeryRefusedError
+from coppice_pruner.surgery.attention import Attention, find_attention, is_attention
+from coppice_pruner.surgery.branch import Constant
+from coppice_pruner.surgery.elementwise import find_passages
+from coppice_pruner.surgery.layers import (
+    CONVOLUTIONS,
+    cut_parameter,
+    cut_transposed_linear,
+    is_depthwise,
+        is_transposed_linear,
+)
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 _MIXING_NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
@@ -57,6 +66,8 @@ class TracedGroup:
     couplings: tuple[Coupling, ...]
     refusal: str | None
     """Why its channels cannot be removed; None if nothing in the graph speaks against it."""
+    attention: Attention | None = None
+    """Set where the channels are heads."""
 
 
 def trace(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> tuple[TracedGroup, ...]:
@@ -69,16 +80,59 @@ def trace(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> tuple[TracedG
     Raises:
         SurgeryRefusedError: If the model cannot be traced.
     """
+    heads = find_attention(model)
+    if heads or any(is_attention(module) for module in model.modules()):
+        # The graph of a transformer is one group of the hidden size, which its norms mix; what can be pruned are the
+        # heads, and the widths between two linear layers.
+        return (*(_heads(item) for item in heads), *_linear_groups(model, example_inputs, heads))
     graph, calls = _build(model, example_inputs)
     names = {module: name for name, module in model.named_modules()}
     shared = _modules_with_shared_parameters(model)
     groups, led = [], set[str]()
     for name, module in model.named_modules():
-        if not isinstance(module, (*_CONVOLUTIONS, nn.Linear)) or name in led or module not in graph.module2node:
+        if not isinstance(module, (*CONVOLUTIONS, nn.Linear)) or name in led or module not in graph.module2node:
             continue
         group = _traced(graph, name, module, names)
         led |= {coupling.module for coupling in group.couplings if coupling.side is not Side.INPUT}
         groups.append(replace(group, refusal=group.refusal or _refuse_reuse(group, calls, shared)))
+    return tuple(groups)
+
+
+def _heads(attention: Attention) -> TracedGroup:
+    queries, keys = attention.query_channels, attention.key_channels
+    couplings = [Coupling(attention.queries, Side.OUTPUT, attention.fused_channels if attention.fused else queries)]
+    if not attention.fused:
+        couplings += [Coupling(layer, Side.OUTPUT, keys) for layer in (attention.keys, attention.values)]
+    couplings.append(Coupling(attention.output, Side.INPUT, queries))
+    if attention.bias_table is not None:
+        heads = tuple((head,) for head in range(attention.heads))
+        couplings.append(Coupling(attention.bias_table, Side.BOTH, heads))
+    return TracedGroup(attention.queries, attention.key_value_heads, tuple(couplings), None, attention)
+
+
+def _linear_groups(
+    model: nn.Module, example_inputs: tuple[Tensor, ...], heads: Sequence[Attention]
+) -> tuple[TracedGroup, ...]:
+    taken = {name for item in heads for name in (item.queries, item.keys, item.values, item.output)}
+    taken |= {
+        f"{owner}.{name}"
+        for owner, module in model.named_modules()
+        if is_attention(module)
+        for name, _ in module.named_modules()
+    }
+    shared = _modules_with_shared_parameters(model)
+    with evaluating(model):
+        passages = find_passages(model, example_inputs, without=taken)
+    groups = []
+    for passage in passages:
+        channels = tuple((channel,) for channel in range(passage.width))
+        couplings = tuple(
+            Coupling(name, side, channels)
+            for names, side in ((passage.producers, Side.OUTPUT), (passage.readers, Side.INPUT))
+            for name in names
+        )
+        group = TracedGroup(passage.producers[0], passage.width, couplings, None)
+        groups.append(replace(group, refusal=_refuse_reuse(group, {}, shared)))
     return tuple(groups)
 
 
@@ -91,11 +145,25 @@ def cut(model: nn.Module, removed: Mapping[tuple[str, Side], Sequence[int]]) -> 
     """
     for (name, side), indices in removed.items():
         module = model.get_submodule(name)
+        if isinstance(module, nn.Identity):
+            # Dead since a branch was dropped.
+            continue
         required = {key: parameter.requires_grad for key, parameter in module.named_parameters(recurse=False)}
-        _prune_function(module, side)(module, list(indices))
+        _cut_module(module, side, list(indices))
         # The library's new parameters always require gradients.
         for key, parameter in module.named_parameters(recurse=False):
             parameter.requires_grad_(required[key])
+
+
+def _cut_module(module: nn.Module, side: Side, indices: list[int]) -> None:
+    if isinstance(module, Constant):
+        cut_parameter(module, "bias", 0, indices)
+    elif is_transposed_linear(module):
+        cut_transposed_linear(module, indices, outputs=side is Side.OUTPUT)
+    elif hasattr(module, "relative_position_bias_table"):
+        cut_parameter(module, "relative_position_bias_table", 1, indices)
+    else:
+        _prune_function(module, side)(module, indices)
 
 
 @contextlib.contextmanager
@@ -189,17 +257,8 @@ def coupled_sum(coupling: Coupling, values: Tensor) -> Tensor:
     return torch.zeros(len(coupling.channels)).index_add_(0, torch.tensor(owners), values[chosen])
 
 
-def is_depthwise(module: nn.Module) -> bool:
-    """Return whether every output channel of a convolution reads just its own input channel."""
-    return (
-        isinstance(module, _CONVOLUTIONS)
-        and module.groups > 1
-        and module.groups == module.in_channels == module.out_channels
-    )
-
-
 def _side(module: nn.Module, *, produces: bool) -> Side:
-    if isinstance(module, (*_CONVOLUTIONS, nn.Linear)) and not is_depthwise(module):
+    if isinstance(module, (*CONVOLUTIONS, nn.Linear)) and not is_depthwise(module):
         return Side.OUTPUT if produces else Side.INPUT
     return Side.BOTH
 
@@ -208,7 +267,7 @@ def _prune_function(module: nn.Module, side: Side) -> Callable[[nn.Module, list[
     function: Callable[[nn.Module, list[int]], nn.Module]
     if is_depthwise(module):
         function = tp.prune_depthwise_conv_out_channels
-    elif isinstance(module, _CONVOLUTIONS):
+    elif isinstance(module, CONVOLUTIONS):
         function = tp.prune_conv_in_channels if side is Side.INPUT else tp.prune_conv_out_channels
     elif isinstance(module, nn.Linear):
         function = tp.prune_linear_in_channels if side is Side.INPUT else tp.prune_linear_out_channels
@@ -228,7 +287,7 @@ def _refuse_kind(name: str, module: nn.Module) -> str | None:
             f"module {name}: {type(module).__name__} mixes channels, so removing some changes the others; "
             "use batch norm there, or leave this width as it is"
         )
-    if isinstance(module, _CONVOLUTIONS):
+    if isinstance(module, CONVOLUTIONS):
         if module.groups > 1 and module.groups == module.out_channels != module.in_channels:
             return (
                 f"module {name}: a convolution of {module.groups} groups from {module.in_channels} to "

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from coppice_pruner.surgery.dependency import Coupling, Side, TracedGroup, is_depthwise, trace
+from coppice_pruner.surgery.attention import Attention
+from coppice_pruner.surgery.dependency import Coupling, Side, TracedGroup, trace
+from coppice_pruner.surgery.layers import is_depthwise
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ class ChannelGroup:
     """Channels that stay or go together, see `atoms`; more than 1 where a grouped convolution is involved."""
     couplings: tuple[Coupling, ...] = ()
     """Every module that a cut touches, with its channels."""
+    attention: Attention | None = None
+    """Set where the channels are heads, or with grouped queries key/value heads."""
+    droppable: bool = False
+    """Whether all channels may go: they lie inside a branch that something passes by."""
 
     @property
     def atoms(self) -> tuple[tuple[int, ...], ...]:
@@ -66,7 +72,8 @@ def _group(model: nn.Module, traced: TracedGroup) -> ChannelGroup:
             layers.append(coupling.module)
         if coupling.side is not Side.BOTH:
             atom = max(atom, int(getattr(module, "groups", 1)))
-    return ChannelGroup(traced.leader, traced.width, tuple(layers), tuple(consumers), atom, traced.couplings)
+    return ChannelGroup(traced.leader, traced.width, tuple(layers), tuple(consumers), atom, traced.couplings,
+                        traced.attention)  # fmt: skip
 
 
 def _refuse_atoms(model: nn.Module, group: ChannelGroup) -> str | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from coppice_pruner.errors import SurgeryRefusedError
 from coppice_pruner.surgery.groups import ChannelGroup, traced_groups
-from coppice_pruner.surgery.invariant import probe
+from coppice_pruner.surgery.invariant import passed_by, probe
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def inspect_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Insp
 
     The graph alone does not show everything: a softmax over channels, a head size kept in an attribute, or a
     reshape across channels only shows when a cut model is compared with the masked dense one. Each group is cut
-    by one atom and compared; the cost is two forward passes and a copy a group, so call it once a run.
+    by one atom, and dropped as a whole, and compared: a few forward passes and copies a group, so call it once a run.
 
     Args:
         model: The model; not changed.
@@ -76,7 +76,7 @@ def inspect_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Insp
         if reason is None:
             reason = probe(model, group, inputs)
         if reason is None:
-            groups.append(group)
+            groups.append(replace(group, droppable=passed_by(model, group, inputs)))
         else:
             refused.append(Refusal(group.name, reason))
     return Inspection(tuple(groups), tuple(refused))

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,11 @@ from torch import Tensor, nn
 from coppice_pruner.errors import InputRefusedError, InvariantViolatedError
 from coppice_pruner.surgery.dependency import Side, evaluating
 from coppice_pruner.surgery.groups import ChannelGroup, prunable
-from coppice_pruner.surgery.prune import removed_channels, slice_copy
+from coppice_pruner.surgery.branch import tensors
+from coppice_pruner.surgery.layers import layer_widths, weight_OI
+from coppice_pruner.surgery.prune import named, removed_channels, slice_copy
 
+_log = logging.getLogger(__name__)
 TOLERANCE = 1e-4
 """Greatest difference, relative to the largest output, that summing in another order explains in float32. Networks of
 a few tens of layers show 1e-7 to 1e-5; TF32 would show 1e-3 and is switched off for the comparison."""
@@ -48,13 +52,8 @@ def masked_dense_difference(
             "invariant check: the inputs are constant and would prove nothing; give it real samples"
         )
     groups = prunable(dense, inputs)
-    unknown = [name for name in kept if name not in groups]
-    if unknown:
-        raise InputRefusedError(f"pruning plan: no group named {unknown[0]!r}; the model has {', '.join(groups)}")
-    masked = copy.deepcopy(dense)
-    for name, indices in kept.items():
-        mask(masked, groups[name], removed_channels(groups[name], indices))
-    return _difference(masked, pruned, inputs)
+    removals = [(named(groups, name), removed_channels(named(groups, name), indices)) for name, indices in kept.items()]
+    return _sliced_difference(dense, pruned, removals, inputs)
 
 
 def check_invariant(
@@ -66,11 +65,37 @@ def check_invariant(
         InvariantViolatedError: With the groups at fault and the difference found.
         InputRefusedError: As `masked_dense_difference`.
     """
-    difference = masked_dense_difference(dense, pruned, kept, inputs)
+    _refuse_difference(masked_dense_difference(dense, pruned, kept, inputs), kept)
+
+
+def check_sliced(
+    model: nn.Module, candidate: nn.Module, removals: Sequence[tuple[ChannelGroup, Sequence[int]]],
+    inputs: tuple[Tensor, ...],
+) -> None:  # fmt: skip
+    """Raise unless a candidate is the model with the removed channels masked.
+
+    Raises:
+        InvariantViolatedError: With the groups at fault and the difference found.
+    """
+    difference = _sliced_difference(model, candidate, removals, inputs)
+    _refuse_difference(difference, [group.name for group, _ in removals])
+
+
+def _sliced_difference(
+    model: nn.Module, candidate: nn.Module, removals: Sequence[tuple[ChannelGroup, Sequence[int]]],
+    inputs: tuple[Tensor, ...],
+) -> float:  # fmt: skip
+    masked = copy.deepcopy(model)
+    for group, channels in removals:
+        mask(masked, group, channels)
+    return _difference(masked, candidate, inputs)
+
+
+def _refuse_difference(difference: float, names: Iterable[str]) -> None:
     # Written so that NaN fails too.
     if not difference <= TOLERANCE:
         raise InvariantViolatedError(
-            f"slicing {', '.join(kept)} changed the outputs by {difference:.2g} of their size against the dense model "
+            f"slicing {', '.join(names)} changed the outputs by {difference:.2g} of their size against the dense model "
             f"with those channels masked (allowed: {TOLERANCE:g}); nothing was kept of this step"
         )
 
@@ -90,7 +115,7 @@ def probe(model: nn.Module, group: ChannelGroup, inputs: tuple[Tensor, ...]) -> 
     masked = copy.deepcopy(model)
     mask(masked, group, gone)
     try:
-        difference = _difference(masked, slice_copy(model, [(group, gone)]), inputs)
+        difference = _difference(masked, slice_copy(model, [(group, gone)], inputs), inputs)
     except Exception as error:  # whatever a model's own code raises when a width changes
         return (
             f"module {group.name}: the model does not run without some of its channels ({_first_line(error)}); "
@@ -107,12 +132,40 @@ def probe(model: nn.Module, group: ChannelGroup, inputs: tuple[Tensor, ...]) -> 
     return None
 
 
+def passed_by(model: nn.Module, group: ChannelGroup, inputs: tuple[Tensor, ...]) -> bool:
+    """Return whether all channels of a group may go: something passes by them, and dropping them is masking them.
+
+    Args:
+        model: Not changed.
+        group: A group of the model that may be pruned.
+        inputs: One batch of at least two different samples.
+    """
+    read = {name: 0 for name in group.consumers}
+    for coupling in group.couplings:
+        if coupling.side is Side.INPUT:
+            read[coupling.module] += sum(len(indices) for indices in coupling.channels)
+    if any(count != layer_widths(model.get_submodule(name))[0] for name, count in read.items()):
+        # A reader of other channels too does not become a constant.
+        return False
+    everything = range(group.width)
+    masked = copy.deepcopy(model)
+    mask(masked, group, everything)
+    try:
+        with torch.no_grad(), evaluating(masked):
+            outputs = [item for item in tensors(masked(*inputs)) if item.is_floating_point()]
+        if not any(bool((item - item[:1]).abs().max() > 1e-5 * item.abs().max()) for item in outputs):
+            return False
+        return _difference(masked, slice_copy(model, [(group, everything)], inputs), inputs) <= TOLERANCE
+    except Exception as error:  # whatever a model's own code raises when a branch is gone
+        _log.debug("group %s cannot be dropped: %s", group.name, error)
+        return False
+
+
 def mask(model: nn.Module, group: ChannelGroup, channels: Sequence[int]) -> None:
     """Zero, in place, every weight that reads some channels of a group."""
     for coupling in group.couplings:
         if coupling.side is Side.INPUT:
-            weight = model.get_submodule(coupling.module).weight
-            assert isinstance(weight, Tensor)
+            weight = weight_OI(model.get_submodule(coupling.module))
             with torch.no_grad():
                 for channel in channels:
                     for index in coupling.channels[channel]:
@@ -133,7 +186,7 @@ def group_count(model: nn.Module, name: str) -> int:
 
 def _difference(first: nn.Module, second: nn.Module, inputs: tuple[Tensor, ...]) -> float:
     with torch.no_grad(), _full_precision(), evaluating(first), evaluating(second):
-        want, got = list(_tensors(first(*inputs))), list(_tensors(second(*inputs)))
+        want, got = list(tensors(first(*inputs))), list(tensors(second(*inputs)))
     if [item.shape for item in want] != [item.shape for item in got]:
         return float("inf")
     worst = 0.0
@@ -153,17 +206,6 @@ def _full_precision() -> Iterator[None]:
         return
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield
-
-
-def _tensors(output: object) -> Iterator[Tensor]:
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, Mapping):
-        for item in output.values():
-            yield from _tensors(item)
-    elif isinstance(output, tuple | list):
-        for item in output:
-            yield from _tensors(item)
 
 
 def _first_line(error: Exception) -> str:

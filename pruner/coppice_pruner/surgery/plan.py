@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from coppice_api.bundle import PruningStep
 from coppice_pruner.errors import InputRefusedError
 from coppice_pruner.surgery.groups import ChannelGroup, prunable
-from coppice_pruner.surgery.prune import prune
+from coppice_pruner.surgery.prune import removed_channels, slice_copy
 
 Kept = dict[str, tuple[int, ...]]
 
@@ -47,11 +47,16 @@ def apply_plan(dense: nn.Module, example_inputs: tuple[Tensor, ...], steps: Sequ
     """
     if not steps:
         return dense
-    widths = {name: group.width for name, group in prunable(dense, example_inputs).items()}
+    groups = prunable(dense, example_inputs)
+    widths = {name: group.width for name, group in groups.items()}
     for step in steps:
         if widths.get(step.group) != step.width:
             raise InputRefusedError(
                 f"pruning plan: group {step.group!r} has width {step.width} in the plan and "
                 f"{widths.get(step.group)} in the architecture; the bundle was made from another one"
             )
-    return prune(dense, example_inputs, {step.group: step.kept for step in steps})
+    return slice_copy(
+        dense,
+        [(groups[step.group], removed_channels(groups[step.group], step.kept, may_drop=True)) for step in steps],
+        example_inputs,
+    )

@@ -1,4 +1,4 @@
-"""Slices a model: keeps some channels of some groups."""
+"""Slices a model: keeps some channels of some groups, or drops a branch whose channels all go."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor, nn
 
 from coppice_pruner.errors import InputRefusedError
-from coppice_pruner.surgery.dependency import Side, cut
+from coppice_pruner.surgery.attention import set_head_count
+from coppice_pruner.surgery.branch import DroppedAttention, constant_of, remove_dead
+from coppice_pruner.surgery.dependency import Side, cut, evaluating
 from coppice_pruner.surgery.groups import ChannelGroup, prunable
 
 
@@ -26,31 +28,48 @@ def prune(model: nn.Module, example_inputs: tuple[Tensor, ...], kept: Mapping[st
         SurgeryRefusedError: If the model cannot be traced.
     """
     groups = prunable(model, example_inputs)
-    removals = [
-        (_named(groups, name), removed_channels(_named(groups, name), indices)) for name, indices in kept.items()
-    ]
-    return slice_copy(model, removals)
+    removals = [(named(groups, name), removed_channels(named(groups, name), indices)) for name, indices in kept.items()]
+    return slice_copy(model, removals, example_inputs)
 
 
-def slice_copy(model: nn.Module, removals: Iterable[tuple[ChannelGroup, Sequence[int]]]) -> nn.Module:
-    """Return a copy of the model without some channels of some of its groups."""
+def slice_copy(
+    model: nn.Module, removals: Iterable[tuple[ChannelGroup, Sequence[int]]], example_inputs: tuple[Tensor, ...]
+) -> nn.Module:
+    """Return a copy of the model without some channels of some of its groups; a group that loses all is dropped."""
+    pruned = copy.deepcopy(model)
     removed: dict[tuple[str, Side], set[int]] = {}
+    dropped = []
     for group, channels in removals:
+        if len(channels) == group.width:
+            dropped.append(group)
+            continue
         for coupling in group.couplings:
             indices = removed.setdefault((coupling.module, coupling.side), set())
             indices.update(index for channel in channels for index in coupling.channels[channel])
-    pruned = copy.deepcopy(model)
+        if group.attention is not None and channels:
+            owner, queries = pruned.get_submodule(group.attention.owner), group.attention.queries_each
+            set_head_count(
+                owner, group.width * queries, (group.width - len(channels)) * queries, group.attention.head_size
+            )
     cut(pruned, {place: sorted(indices) for place, indices in removed.items() if indices})
+    for group in dropped:
+        _drop(pruned, group)
+    if dropped:
+        with evaluating(pruned):
+            remove_dead(pruned, example_inputs)
     return pruned
 
 
-def removed_channels(group: ChannelGroup, kept: Sequence[int]) -> list[int]:
+def removed_channels(group: ChannelGroup, kept: Sequence[int], *, may_drop: bool = False) -> list[int]:
     """Return the complement of `kept`.
 
     Raises:
-        InputRefusedError: If `kept` is empty, repeats itself, cuts an atom apart or leaves the range 0..width-1.
+        InputRefusedError: If `kept` repeats itself, cuts an atom apart, leaves the range 0..width-1, or is empty where
+            the group may not be dropped.
     """
     chosen = set(kept)
+    if not chosen and may_drop:
+        return list(range(group.width))
     if not chosen or len(chosen) != len(kept) or min(chosen) < 0 or max(chosen) >= group.width:
         raise InputRefusedError(
             f"pruning plan: group {group.name!r} has channels 0..{group.width - 1}; kept channels must be some of "
@@ -66,7 +85,25 @@ def removed_channels(group: ChannelGroup, kept: Sequence[int]) -> list[int]:
     return [index for index in range(group.width) if index not in chosen]
 
 
-def _named(groups: Mapping[str, ChannelGroup], name: str) -> ChannelGroup:
+def named(groups: Mapping[str, ChannelGroup], name: str) -> ChannelGroup:
+    """Return a group by its name.
+
+    Raises:
+        InputRefusedError: If there is none.
+    """
     if name not in groups:
         raise InputRefusedError(f"pruning plan: no group named {name!r}; the model has {', '.join(groups)}")
     return groups[name]
+
+
+def _drop(model: nn.Module, group: ChannelGroup) -> None:
+    attention = group.attention
+    if attention is not None:
+        bias = constant_of(model.get_submodule(attention.output)).bias.detach()
+        inside = attention.output.startswith(f"{attention.owner}.")
+        if not inside:
+            model.set_submodule(attention.output, constant_of(model.get_submodule(attention.output)))
+        model.set_submodule(attention.owner, DroppedAttention(bias if inside else None))
+        return
+    for reader in group.consumers:
+        model.set_submodule(reader, constant_of(model.get_submodule(reader)))

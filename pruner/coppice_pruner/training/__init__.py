@@ -1,6 +1,17 @@
 """Fine-tuning and evaluation."""
 
-from coppice_pruner.training.evaluate import evaluate
-from coppice_pruner.training.fine_tune import DivergedError, fine_tune
+from coppice_pruner.training.evaluate import Quality, evaluate
+from coppice_pruner.training.fine_tune import DivergedError, FineTuned, OutOfMemoryError, fine_tune
+from coppice_pruner.training.processes import SINGLE, Processes, joined
 
-__all__ = ["DivergedError", "evaluate", "fine_tune"]
+__all__ = [
+    "SINGLE",
+    "DivergedError",
+    "FineTuned",
+    "OutOfMemoryError",
+    "Processes",
+    "Quality",
+    "evaluate",
+    "fine_tune",
+    "joined",
+]

@@ -1,24 +1,49 @@
-"""Accuracy on the evaluation split (Algorithm 1, lines 1 and 13)."""
+"""Quality on the evaluation split (Algorithm 1, lines 1 and 13)."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-_BATCH_SIZE = 512
+from coppice_pruner.data import Samples
+from coppice_pruner.tasks import Task
+
+_BATCH_SIZE = 256
 
 
-def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Return the share of images whose greatest output is their label, 0..1.
+@dataclass(frozen=True)
+class Quality:
+    """How good a model's answers are."""
+
+    accuracy_ratio: float
+    """Share of right answers, 0..1."""
+    loss: float
+    """Mean over the split's answers, in nats for cross entropy."""
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss): how many tokens the model hesitates between."""
+        return math.exp(min(self.loss, 700.0))
+
+
+def evaluate(model: nn.Module, samples: Samples, task: Task) -> Quality:
+    """Return the quality of a model on some samples.
 
     Args:
-        model: Gives logits of shape (N, classes). Left in eval mode.
-        images: Shape (N, C, H, W).
-        labels: Shape (N,), int64.
+        model: Left in eval mode.
+        samples: At least one.
+        task: Judges the outputs.
     """
     model.eval()
-    correct = 0
+    right, answers, loss = 0.0, 0, 0.0
     with torch.inference_mode():
-        for batch, want in zip(images.split(_BATCH_SIZE), labels.split(_BATCH_SIZE), strict=True):
-            correct += int((model(batch).argmax(dim=1) == want).sum())
-    return correct / len(labels)
+        for batch in samples.batches(_BATCH_SIZE):
+            outputs = model(*batch.inputs)
+            correct = task.correct(outputs, batch.targets)
+            right += float(correct.double().sum())
+            answers += correct.numel()
+            loss += float(task.loss(outputs, batch.targets)) * correct.numel()
+    return Quality(right / answers, loss / answers)

@@ -134,7 +134,7 @@ def test_a_verified_bundle_gives_the_models_own_answers_and_figures(models: Mode
     with serving(models, f"pvc://fleet-models/{name}#sha256={digest}", tmp_path) as server:
         wait_for(server.ready, "the server")
         for count in (1, 7, 32):
-            images = data.evaluation_images[:count]
+            images = data.evaluation.inputs[0][:count]
             status, answer = server.infer(images)
             assert status == 200
             assert answer["model_version"] == digest
@@ -148,7 +148,7 @@ def test_a_verified_bundle_gives_the_models_own_answers_and_figures(models: Mode
         wait_for(lambda: "coppice_served_accuracy_ratio" in server.metrics(), "the probe")
         metrics = server.metrics()
         labels = {"digest": digest}
-        want_accuracy = evaluate(model.module, data.evaluation_images, data.evaluation_labels)
+        want_accuracy = evaluate(model.module, data.evaluation, data.task).accuracy_ratio
         assert metrics["coppice_served_accuracy_ratio"] == [(labels, pytest.approx(want_accuracy))]
         ((energy_labels, joules),) = metrics["coppice_served_energy_joules_total"]
         ((_, inferences),) = metrics["coppice_served_inferences_total"]
@@ -163,7 +163,7 @@ def test_a_verified_bundle_gives_the_models_own_answers_and_figures(models: Mode
 def test_what_is_not_the_protocol_is_refused_with_the_reason(models: Models, tmp_path: Path) -> None:
     with serving(models, "pvc://fleet-models/dense", tmp_path, MAX_BODY_BYTES="20000") as server:
         wait_for(server.ready, "the server")
-        images = digits().evaluation_images[:2]
+        images = digits().evaluation.inputs[0][:2]
         for changes, said in (
             ({"name": "pixels"}, "input"),
             ({"datatype": "INT64"}, "FP32"),
@@ -174,7 +174,7 @@ def test_what_is_not_the_protocol_is_refused_with_the_reason(models: Models, tmp
             assert status == 400, changes
             assert said in answer["error"]
         assert server.get("/v2/models/letters")[0] == 404
-        assert server.infer(digits().evaluation_images[:200])[0] == 413
+        assert server.infer(digits().evaluation.inputs[0][:200])[0] == 413
         # And it still serves.
         assert server.infer(images)[0] == 200
 
@@ -204,7 +204,7 @@ def test_a_bundle_that_is_not_the_one_is_never_served(models: Models, case: str,
 def test_a_server_that_is_told_to_stop_answers_what_it_was_asked(models: Models, tmp_path: Path) -> None:
     with serving(models, "pvc://fleet-models/dense", tmp_path, DRAIN_SECONDS="2") as server:
         wait_for(server.ready, "the server")
-        images = digits().evaluation_images[:16]
+        images = digits().evaluation.inputs[0][:16]
         answers: list[int] = []
         stop = threading.Event()
 

@@ -35,8 +35,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.train()
     generator = torch.Generator().manual_seed(0)
     for _ in range(6):
-        for chosen in torch.randperm(len(data.train_labels), generator=generator).split(64):
-            loss = model(pixel_values=data.train_images[chosen], labels=data.train_labels[chosen]).loss
+        for chosen in torch.randperm(len(data.train.targets), generator=generator).split(64):
+            loss = model(pixel_values=data.train.inputs[0][chosen], labels=data.train.targets[chosen]).loss
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -59,14 +59,13 @@ def test_a_run_prunes_it_and_leaves_a_bundle_that_loads(directory: Path, tmp_pat
     assert report.pruned.parameters < report.dense.parameters
     loaded = load_bundle(report.artifact.uri.removeprefix("file://"), sha256=report.artifact.sha256)
     data = digits()
-    assert evaluate(
-        loaded.module, data.evaluation_images, data.evaluation_labels
-    ) == pytest.approx(report.pruned.accuracy_ratio)  # fmt: skip
+    quality = evaluate(loaded.module, data.evaluation, data.task)
+    assert quality.accuracy_ratio == pytest.approx(report.pruned.accuracy_ratio)
     assert loaded.architecture.source == "transformers://image-classification"
 
 
 def test_it_gives_the_logits_that_transformers_gives(directory: Path) -> None:
-    images = digits().evaluation_images[:5]
+    images = digits().evaluation.inputs[0][:5]
     with torch.inference_mode():
         want = ResNetForImageClassification.from_pretrained(directory).eval()(pixel_values=images).logits
         got = load_huggingface(directory).module(images)

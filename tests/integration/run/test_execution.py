@@ -188,7 +188,9 @@ def test_checkpoints_hold_everything_as_json(config: RunConfig, tmp_path: Path) 
     place = open_place(config.artifacts_uri, field="x", claim_mounts={})
     checkpoints = Checkpoints(place, tmp_path / "work")
     state = execution.State(
-        "v1:x", (), 0.2, 1, {"a": (0, 2)}, {"energyJoules": 1.0}, 0.9, 0.1, {"scale": 1.0}, {"a": 0.5}, 3.0, 4.0
+        "v1:x", (), 0.2, 1, {"a": (0, 2)}, {"energyJoules": 1.0},
+        {"accuracy_ratio": 0.9, "loss": 0.1}, {"accuracy_ratio": 0.9, "loss": 0.1}, 0.1, {"scale": 1.0}, {"a": 0.5}, 0.2, 3.0,
+        4.0,
     )
     module = torch.nn.Linear(2, 3)
     for number in range(4):

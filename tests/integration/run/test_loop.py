@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from coppice_pruner.data import Splits
+from coppice_pruner.data import Samples, Splits
 from coppice_pruner.errors import InputRefusedError
 from coppice_pruner.models import LoadedModel
+from coppice_pruner.run.fit import fitted
 from coppice_pruner.run.journal import Journal
-from coppice_pruner.run.loop import FIRST_STEP, LEAST_STEP, Loop, LoopResult, Standing, check_fit
+from coppice_pruner.run.loop import FIRST_STEP, LEAST_STEP, Loop, LoopResult, Standing
 from coppice_pruner.training import evaluate
 from tests import machine
 
@@ -71,7 +72,7 @@ def test_a_step_that_costs_too_much_is_taken_back_and_halved(
     baseline = loop.baseline()
     result = loop.run(baseline, loop.start(baseline), seen.append)
     assert not result.met
-    assert "costs more accuracy than the 0 points allowed" in result.reason
+    assert "more than the 0 points of accuracy that objective.maxAccuracyDropPoints allows" in result.reason
     back = [item for item in result.iterations if not item.accepted]
     assert back
     assert "accuracy fell by" in back[0].reason
@@ -129,18 +130,19 @@ def test_the_result_evaluates_as_it_was_reported(trained: tuple[LoadedModel, Spl
     loop, _ = make_loop(trained, tmp_path, objective__energyReductionPercent=30)
     result = run(loop)
     data = trained[1]
-    assert evaluate(
-        result.model.module, data.evaluation_images, data.evaluation_labels
-    ) == result.pruned.accuracy_ratio  # fmt: skip
+    assert evaluate(result.model.module, data.evaluation, data.task).accuracy_ratio == result.pruned.accuracy_ratio
 
 
 def test_data_that_does_not_fit_the_model_is_refused(trained: tuple[LoadedModel, Splits]) -> None:
     dense, data = trained
     import dataclasses
 
-    wide = dataclasses.replace(data, train_images=torch.zeros(4, 3, 8, 8))
+    wide = dataclasses.replace(data, train=Samples((torch.zeros(4, 3, 8, 8),), torch.tensor([0, 1, 2, 3])))
     with pytest.raises(InputRefusedError, match=r"spec\.dataset\.uri: its samples have shape \(3, 8, 8\)"):
-        check_fit(dense, wide)
+        fitted(dense, wide)
+    more = dataclasses.replace(data, classes=(*data.classes, "ten"))
+    with pytest.raises(InputRefusedError, match=r"\(4, 11\) is needed"):
+        fitted(dense, more)
     fewer = dataclasses.replace(data, classes=("a", "b"))
-    with pytest.raises(InputRefusedError, match=r"\(2, 2\) is needed"):
-        check_fit(dense, fewer)
+    with pytest.raises(InputRefusedError, match=r"label 9; with 2 classes labels are 0 to 1"):
+        fitted(dense, fewer)

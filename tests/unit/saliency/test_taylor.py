@@ -17,7 +17,7 @@ from tests.unit.surgery import networks
 GENERATOR = torch.Generator().manual_seed(2)
 INPUTS = torch.randn(6, 1, 8, 8, generator=GENERATOR)
 LABELS = torch.randint(0, 10, (6,), generator=GENERATOR)
-BATCHES = [(INPUTS[:3], LABELS[:3]), (INPUTS[3:], LABELS[3:])]
+BATCHES = [((INPUTS[:3],), LABELS[:3]), ((INPUTS[3:],), LABELS[3:])]
 NETWORKS = {
     "plain": networks.plain,
     "residual": networks.Residual,
@@ -59,7 +59,7 @@ def test_scores_are_the_root_mean_square_of_the_gates_gradients(make: type[nn.Mo
     groups = find_groups(model, (INPUTS,))
     scores = taylor_scores(model, groups, BATCHES, functional.cross_entropy)
     for group in groups:
-        changes = torch.stack([gated_change(model, group, *batch) for batch in BATCHES])
+        changes = torch.stack([gated_change(model, group, images, labels) for (images,), labels in BATCHES])
         torch.testing.assert_close(scores[group.name], changes.square().mean(dim=0).sqrt(), rtol=1e-3, atol=1e-6)
 
 

@@ -29,7 +29,7 @@ def test_training_learns(optimizer: Optimizer, rate: str) -> None:
     model = zoo.vgg(widths=[[16], [32]])
     settings = FineTune(optimizer=optimizer, epochs=8, learning_rate=rate, batch_size=64)
     fine_tune(model, DATA, settings, seed=0)
-    assert evaluate(model, DATA.evaluation_images, DATA.evaluation_labels) > 0.8
+    assert evaluate(model, DATA.evaluation, DATA.task).accuracy_ratio > 0.8
     assert not model.training
 
 
@@ -50,7 +50,7 @@ def test_a_teacher_is_followed_and_not_changed() -> None:
 
     def distance(student: nn.Module) -> float:
         with torch.inference_mode():
-            return float((student(DATA.evaluation_images) - teacher(DATA.evaluation_images)).abs().mean())
+            return float((student(DATA.evaluation.inputs[0]) - teacher(DATA.evaluation.inputs[0])).abs().mean())
 
     alone, taught = small(), small()
     fine_tune(alone, DATA, FineTune(learning_rate="0.01"), seed=1)
@@ -82,5 +82,5 @@ def test_accuracy_is_the_share_of_right_answers() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.eye(10)[3].expand(len(x), 10)
 
-    want = float((DATA.evaluation_labels == 3).float().mean())
-    assert evaluate(Constant(), DATA.evaluation_images, DATA.evaluation_labels) == pytest.approx(want)
+    want = float((DATA.evaluation.targets == 3).float().mean())
+    assert evaluate(Constant(), DATA.evaluation, DATA.task).accuracy_ratio == pytest.approx(want)

@@ -1,0 +1,66 @@
+"""How far a model's answers move when channels are masked, measured: what puts width and depth on one scale."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from coppice_pruner.surgery import ChannelGroup, evaluating, mask
+
+
+def divergences(
+    model: nn.Module,
+    groups: Sequence[ChannelGroup],
+    masks: Mapping[str, Sequence[Sequence[int]]],
+    inputs: tuple[Tensor, ...],
+) -> dict[str, tuple[float, ...]]:
+    """Return the Kullback-Leibler divergence of a model's answers from those with some channels masked.
+
+    Args:
+        model: Gives logits of shape (N, ..., classes); used in eval mode and left as it was.
+        groups: Of this model.
+        masks: For each group to ask about, several sets of its channels.
+        inputs: Samples, shapes (N, ...); a few hundred tell branches apart.
+
+    Returns:
+        For each group and each set, nats per answer, zero or more; one forward pass each.
+    """
+    by_name = {group.name: group for group in groups}
+    with torch.no_grad(), evaluating(model):
+        clean = _log_probabilities(model, inputs)
+        result = {}
+        for name, sets in masks.items():
+            values = []
+            for channels in sets:
+                with _masked(model, by_name[name], channels):
+                    values.append(max(0.0, float(_divergence(clean, _log_probabilities(model, inputs)))))
+            result[name] = tuple(values)
+    return result
+
+
+@contextlib.contextmanager
+def _masked(model: nn.Module, group: ChannelGroup, channels: Sequence[int]) -> Iterator[None]:
+    weights = {name: model.get_submodule(name).weight for name in group.consumers}
+    before = {name: weight.detach().clone() for name, weight in weights.items() if isinstance(weight, Tensor)}
+    try:
+        mask(model, group, channels)
+        yield
+    finally:
+        for name, value in before.items():
+            weight = weights[name]
+            assert isinstance(weight, Tensor)
+            weight.copy_(value)
+
+
+def _log_probabilities(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    logits = model(*inputs)
+    return functional.log_softmax(logits.float().flatten(0, -2), dim=-1)
+
+
+def _divergence(clean: Tensor, other: Tensor) -> Tensor:
+    divergence = functional.kl_div(other, clean, reduction="batchmean", log_target=True)
+    return torch.nan_to_num(divergence, nan=1e9, posinf=1e9)

@@ -1,0 +1,100 @@
+"""The dense model's groups, and what they are at any width.
+
+Tracing and trying cuts is done once, on the dense model. A pruned model's groups follow from which channels it kept: so
+a step costs no trace, a dropped branch needs none, and a plan always speaks of the dense model.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from coppice_pruner.surgery.dependency import Coupling, Side
+from coppice_pruner.surgery.groups import ChannelGroup
+from coppice_pruner.surgery.invariant import check_sliced
+from coppice_pruner.surgery.prune import named, removed_channels, slice_copy
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What can be pruned in a model.
+
+    Example: a group of width 8 that kept (0, 2, 3) has width 3 in `groups_at`; keeping (1, 2) of these leaves (2, 3)
+    of the dense model.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    """Of the dense model."""
+    example_inputs: tuple[Tensor, ...]
+
+    def groups_at(self, kept: Mapping[str, Sequence[int]]) -> tuple[ChannelGroup, ...]:
+        """Return the groups of a pruned model; those that were dropped are no more.
+
+        Args:
+            kept: Of the dense model's channels; a group left out has all.
+        """
+        gone: dict[tuple[str, Side], set[int]] = {}
+        for group in self.groups:
+            stays = set(kept.get(group.name, range(group.width)))
+            for coupling in group.couplings:
+                indices = gone.setdefault((coupling.module, coupling.side), set())
+                indices.update(
+                    index
+                    for channel, channels in enumerate(coupling.channels)
+                    if channel not in stays
+                    for index in channels
+                )
+        before = {place: sorted(indices) for place, indices in gone.items()}
+        result = []
+        for group in self.groups:
+            channels = tuple(kept.get(group.name, range(group.width)))
+            if channels:
+                couplings = tuple(_moved(item, channels, before[item.module, item.side]) for item in group.couplings)
+                result.append(replace(group, width=len(channels), couplings=couplings))
+        return tuple(result)
+
+    def prune(self, model: nn.Module, kept: Mapping[str, Sequence[int]], further: Mapping[str, Sequence[int]]) -> nn.Module:
+        """Return a copy of a pruned model that has only some of its channels.
+
+        Args:
+            model: With the channels of `kept`; not changed.
+            kept: Of the dense model's channels.
+            further: What stays, as indices into the widths now; empty drops the group.
+
+        Raises:
+            InputRefusedError: As `prune`.
+        """
+        return slice_copy(model, self._removals(kept, further), self.example_inputs)
+
+    def check(
+        self, model: nn.Module, candidate: nn.Module, kept: Mapping[str, Sequence[int]],
+        further: Mapping[str, Sequence[int]], inputs: tuple[Tensor, ...],
+    ) -> None:  # fmt: skip
+        """Raise unless a candidate from `prune` is the model it was cut from with those channels masked.
+
+        Raises:
+            InvariantViolatedError: With the groups at fault and the difference found.
+        """
+        check_sliced(model, candidate, self._removals(kept, further), inputs)
+
+    def _removals(
+        self, kept: Mapping[str, Sequence[int]], further: Mapping[str, Sequence[int]]
+    ) -> list[tuple[ChannelGroup, list[int]]]:
+        groups = {group.name: group for group in self.groups_at(kept)}
+        return [
+            (group, removed_channels(group, indices, may_drop=group.droppable))
+            for group, indices in ((named(groups, name), indices) for name, indices in further.items())
+        ]
+
+
+def _moved(coupling: Coupling, channels: Sequence[int], gone: list[int]) -> Coupling:
+    return replace(
+        coupling,
+        channels=tuple(
+            tuple(index - bisect.bisect_left(gone, index) for index in coupling.channels[channel])
+            for channel in channels
+        ),
+    )

@@ -1,0 +1,99 @@
+"""The processes of a run that torchrun started on several GPUs or nodes.
+
+Rank 0 decides what to prune and measures; every rank does the same surgery and trains on its part of each batch.
+Gradients are averaged once a step and buffers follow rank 0, so that all ranks hold one model. Surgery gives a model new
+parameters at every step; a wrapper that registers hooks on the old ones would have to be made again each time, which is
+why gradients are averaged here by one collective of all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many share the work, and which one this is."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process decides, measures and writes."""
+        return self.rank == 0
+
+    def part(self, chosen: Tensor) -> Tensor:
+        """Return this process's share of a batch's indices; every share has at least one."""
+        if self.count == 1:
+            return chosen
+        # A batch smaller than the number of processes is trained on by all alike.
+        return chosen[self.rank :: self.count] if len(chosen) >= self.count else chosen
+
+    def average_gradients(self, model: nn.Module) -> None:
+        """Replace every gradient by its mean over the processes."""
+        if self.count == 1:
+            return
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        if not gradients:
+            return
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(flat)
+        flat /= self.count
+        for gradient, piece in zip(gradients, flat.split([item.numel() for item in gradients]), strict=True):
+            gradient.copy_(piece.view_as(gradient))
+
+    def mean(self, value: float) -> float:
+        """Return the mean of a number over the processes."""
+        if self.count == 1:
+            return value
+        total = torch.tensor([value], dtype=torch.float64, device=_device())
+        distributed.all_reduce(total)
+        return float(total) / self.count
+
+    def follow(self, model: nn.Module) -> None:
+        """Give every process the parameters and buffers of rank 0."""
+        if self.count == 1:
+            return
+        for tensor in (*model.parameters(), *model.buffers()):
+            distributed.broadcast(tensor.data, src=0)
+
+    def decide(self, value: Value) -> Value:
+        """Return rank 0's value in every process."""
+        if self.count == 1:
+            return value
+        values: list[Value] = [value]
+        distributed.broadcast_object_list(values, src=0, device=_device())
+        return values[0]
+
+
+SINGLE = Processes()
+
+
+@contextmanager
+def joined() -> Iterator[Processes]:
+    """Join the processes that torchrun started (RANK, WORLD_SIZE); alone, give `SINGLE`."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield SINGLE
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Processes(distributed.get_rank(), distributed.get_world_size())
+    finally:
+        distributed.destroy_process_group()
+
+
+def _device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
