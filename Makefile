@@ -53,6 +53,10 @@ format: $(STAMP) ## Format the code and mend what can be mended by rule
 crds: $(STAMP) ## Write crds/ from the API package
 	@$(BIN)/python -m coppice_api.crd crds
 
+.PHONY: architectures
+architectures: $(STAMP) ## Prune every architecture and write the table in docs/architectures.md
+	@WRITE_TABLE=1 $(BIN)/python -m pytest tests/integration/architectures -q
+
 .PHONY: lock
 lock: $(STAMP) ## Resolve requirements/dev.txt again from pyproject.toml
 	@$(BIN)/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -68,6 +68,8 @@ class BundleManifest(StatusModel):
     inputs: tuple[InputSpec, ...]
     classes: tuple[str, ...] = ()
     files: dict[str, BundleFile]
+    omitted: dict[str, str] = {}
+    """Files that a bundle has as a rule and this one has not, each with the reason."""
     parent_sha256: Sha256 | None = None
     """Digest of the model this one was pruned from."""
     report: RunReport | None = None

@@ -141,6 +141,8 @@ class RunReport(StatusModel):
     iterations: int = 0
     rollbacks: int = 0
     artifact: ReportedArtifact | None = None
+    folding_reduction_ratio: float | None = None
+    """What folding norms into layers saves of the dense model's energy: in both models alike, part of no claim."""
     run_energy_joules: float | None = None
     """Energy the run itself used."""
     break_even_inferences: int | None = None

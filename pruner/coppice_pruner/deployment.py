@@ -1,8 +1,8 @@
 """A model as it would be deployed: every norm that can be folded into the layer before it is.
 
-Folding saves energy whether or not a model is pruned. Whoever compares a dense model that is not folded with a pruned one
-that is counts for pruning what is not pruning's, so both are measured after `folded`, and what folding saves is reported
-apart.
+Folding saves energy whether or not a model is pruned. Whoever compares a dense model that is not folded with a pruned
+one that is counts for pruning what is not pruning's, so both are measured after `folded`, and what folding saves is
+reported apart.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def folded(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> nn.Module:
-    """Return a copy in eval mode without the batch norms that follow a convolution, a linear layer or a constant.
+    """Return a copy in eval mode, batch norms folded into the convolution, linear layer or constant before them.
 
-    A norm is folded where it takes the very tensor that the layer gave, both run once in a forward pass, and nobody else
-    reads that tensor.
+    A norm is folded where it takes the very tensor that the layer gave, both run once in a forward pass, and nobody
+    else reads that tensor.
 
     Args:
         model: Not changed.
@@ -34,11 +34,14 @@ def folded(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> nn.Module:
     result = copy.deepcopy(model).eval()
     for layer_name, norm_name in _pairs(result, example_inputs):
         layer, norm = result.get_submodule(layer_name), result.get_submodule(norm_name)
+        assert isinstance(norm, _BATCH_NORMS)
         if isinstance(layer, Constant):
             _fold_constant(layer, norm)
+        elif isinstance(layer, nn.Linear):
+            result.set_submodule(layer_name, fuse_linear_bn_eval(layer, norm))
         else:
-            fuse = fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fuse_conv_bn_eval
-            result.set_submodule(layer_name, fuse(layer, norm))  # type: ignore[type-var]
+            assert isinstance(layer, CONVOLUTIONS)
+            result.set_submodule(layer_name, fuse_conv_bn_eval(layer, norm))
         result.set_submodule(norm_name, nn.Identity())
     return result
 
@@ -52,9 +55,7 @@ def _fold_constant(constant: Constant, norm: nn.Module) -> None:
 def _pairs(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> list[tuple[str, str]]:
     calls: list[tuple[str, Tensor, Tensor]] = []
     handles = [
-        module.register_forward_hook(
-            lambda _module, inputs, output, name=name: calls.append((name, inputs[0], output))
-        )
+        module.register_forward_hook(lambda _module, inputs, output, name=name: calls.append((name, inputs[0], output)))
         for name, module in model.named_modules()
         if isinstance(module, (*CONVOLUTIONS, nn.Linear, Constant, *_BATCH_NORMS))
     ]

@@ -1,4 +1,4 @@
-"""python://package.module:factory: the user's own models and data, from packages that are installed where the run is."""
+"""python://package.module:factory: the user's own models and data, from packages installed where the run is."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ class AllocationContext:
     @property
     def widths(self) -> dict[str, int]:
         """The widths now, 0 for what was dropped."""
-        return {name: 0 for name in self.dropped} | {group.name: group.width for group in self.groups}
+        return dict.fromkeys(self.dropped, 0) | {group.name: group.width for group in self.groups}
 
     @property
     def dense_widths(self) -> dict[str, int]:

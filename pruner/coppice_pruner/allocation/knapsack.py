@@ -84,7 +84,7 @@ class _Problem:
         self.names = [group.name for group in context.groups]
         self.choices = [context.choices(group, least_share=STEP_SHARE, depth=True) for group in context.groups]
         self.losses = [group.losses(choices) for group, choices in zip(context.groups, self.choices, strict=True)]
-        self.dropped = {name: 0 for name in context.dropped}
+        self.dropped = dict.fromkeys(context.dropped, 0)
         self.full = tuple(len(choices) - 1 for choices in self.choices)
 
     def widths(self, indices: tuple[int, ...]) -> dict[str, int]:

@@ -26,12 +26,15 @@ from coppice_api.bundle import (
 )
 from coppice_api.run import RunReport
 from coppice_pruner.bundle.load import bundle_digest, load_bundle
+from coppice_pruner.deployment import folded
 from coppice_pruner.errors import PrunerError
 from coppice_pruner.models import LoadedModel
 from coppice_pruner.storage.durable import sync_directory
+from coppice_pruner.storage.weights import own_weights
 
 MAX_DIFFERENCE = 1e-5
-"""Greatest absolute difference of outputs between the model in memory and the bundle loaded again."""
+"""Greatest difference of outputs between the model in memory and the bundle loaded again, absolute below 1."""
+_log = logging.getLogger(__name__)
 
 
 def export_bundle(
@@ -77,23 +80,23 @@ def export_bundle(
 
 def _write(model: LoadedModel, aside: Path, report: RunReport | None, parent_sha256: str | None) -> None:
     module = model.module.eval()
-    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, aside / WEIGHTS_NAME)
+    save_file(own_weights(module), aside / WEIGHTS_NAME)
+    deployed = folded(module, model.example_inputs())
+    omitted = {}
     with warnings.catch_warnings():
         # The exporters warn of their own dependencies' deprecations, which nobody here can act on.
         warnings.simplefilter("ignore")
         batch = torch.export.Dim("batch", min=1, max=65536)
         program = torch.export.export(
-            module, model.example_inputs(), dynamic_shapes=tuple({0: batch} for _ in model.inputs)
+            deployed, model.example_inputs(), dynamic_shapes=tuple({0: batch} for _ in model.inputs)
         )
         # Example inputs would be kept as a pickle inside the archive.
         program.example_inputs = None
         torch.export.save(program, aside / EXPORTED_NAME)
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        with redirect_stdout(io.StringIO()):
-            onnx_program = torch.onnx.export(program, dynamo=True, verbose=False)
-        if onnx_program is None:
-            raise PrunerError("the ONNX exporter gave nothing")
-        onnx_program.save(aside / ONNX_NAME)
+        reason = _write_onnx(program, aside / ONNX_NAME)
+        if reason:
+            omitted[ONNX_NAME] = reason
     files = {path.name: _entry(path) for path in sorted(aside.iterdir())}
     manifest = BundleManifest(
         task=model.task,
@@ -102,6 +105,7 @@ def _write(model: LoadedModel, aside: Path, report: RunReport | None, parent_sha
         inputs=model.inputs,
         classes=model.classes,
         files=files,
+        omitted=omitted,
         parent_sha256=parent_sha256,
         report=report,
         created_by=f"coppice {metadata.version('coppice')}",
@@ -110,14 +114,33 @@ def _write(model: LoadedModel, aside: Path, report: RunReport | None, parent_sha
     (aside / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
 
 
+def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> str:
+    """Write the ONNX form and return why that was not possible, empty if it was."""
+    try:
+        with redirect_stdout(io.StringIO()):
+            onnx_program = torch.onnx.export(program, dynamo=True, verbose=False)
+        assert onnx_program is not None
+        onnx_program.save(path)
+    except Exception as error:  # the exporter raises whatever one of its many passes stumbles over
+        _log.warning("the bundle has no %s: the ONNX exporter cannot express this model", ONNX_NAME)
+        _log.debug("what the ONNX exporter said", exc_info=error)
+        path.unlink(missing_ok=True)
+        return f"torch {torch.__version__} cannot express this model in ONNX with a batch of any size"
+    return ""
+
+
 def _verify(model: LoadedModel, aside: Path, trusted_packages: tuple[str, ...]) -> None:
     again = load_bundle(aside, trusted_packages=trusted_packages)
     generator = torch.Generator().manual_seed(0)
-    inputs = tuple(torch.randn((4, *item.shape), generator=generator) for item in model.inputs)
+    inputs = tuple(
+        torch.randn(item.shape, generator=generator) if item.is_floating_point() else item
+        for item in model.example_inputs(4)
+    )
     with torch.inference_mode():
-        difference = float((again.module(*inputs) - model.module(*inputs)).abs().max())
+        want = model.module(*inputs)
+        difference = float((again.module(*inputs) - want).abs().max())
     # Written so that NaN fails too.
-    if not difference <= MAX_DIFFERENCE:
+    if not difference <= MAX_DIFFERENCE * max(1.0, float(want.abs().max())):
         raise PrunerError(
             f"the bundle loaded again differs from the model in memory by {difference:.2g} "
             f"(allowed: {MAX_DIFFERENCE:g}); it was not kept"

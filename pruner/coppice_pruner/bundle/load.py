@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from coppice_api.bundle import BUNDLE_SCHEMA, MANIFEST_NAME, WEIGHTS_NAME, BundleManifest
 from coppice_pruner.errors import InputRefusedError
 from coppice_pruner.models import LoadedModel, build
+from coppice_pruner.storage.weights import load_weights
 from coppice_pruner.surgery import apply_plan
 
 
@@ -98,8 +99,8 @@ def load_bundle(
     )
     module = apply_plan(dense.module, dense.example_inputs(), manifest.pruning_plan)
     try:
-        module.load_state_dict(load_file(directory / WEIGHTS_NAME), strict=True)
-    except (SafetensorError, RuntimeError) as error:
+        load_weights(module, load_file(directory / WEIGHTS_NAME))
+    except (SafetensorError, ValueError) as error:
         raise BundleRefusedError(f"{directory}: {WEIGHTS_NAME} does not fit its architecture: {error}") from error
     return LoadedModel(
         module.eval(), manifest.architecture, manifest.inputs, manifest.classes, manifest.pruning_plan,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -11,13 +13,17 @@ from coppice_pruner.data.shapes import shapes100
 from coppice_pruner.data.splits import Samples, Splits
 from coppice_pruner.tasks import CAUSAL_LANGUAGE_MODELING, TEXT_CLASSIFICATION
 
-VOCABULARY = 128
-"""Tokens of the text data sets: ASCII characters, everything else as a question mark."""
+CHARACTERS = 128
+"""Tokens of `prose`: ASCII, everything else as a question mark."""
+WORDS = 1000
+"""Tokens of `topics`: 0 is any other word, the rest the most frequent words of the training text."""
 TOPICS = ("compound", "debugger", "formatstrings", "string-methods", "types", "typesseq")
 _EVALUATION_SHARE = 0.3
 _SPLIT_SEED = 0
-_SNIPPET_TOKENS = 96
-_SNIPPET_STEP = 48
+_SNIPPET_WORDS = 32
+_SNIPPET_STEP = 8
+_BLOCK_WORDS = 128
+_BLOCKS_PER_EVALUATION = 4
 _CONTEXT_TOKENS = 64
 
 
@@ -47,24 +53,32 @@ def digits() -> Splits:
 
 
 def topics() -> Splits:
-    """Return real text to classify: 96 characters of Python's manual, and which of six of its topics they are from.
+    """Return real text to classify: 32 words of Python's manual, and which of six of its topics they are from.
 
-    Training snippets overlap by half; the evaluation split is the last 30 % of each topic, which no training snippet
-    touches. Inputs are tokens and a mask of ones, both int64 of shape (N, 96).
+    Training snippets overlap; the evaluation split is every fourth block of 128 words, which no training snippet
+    touches.
+    Inputs are tokens and a mask of ones, both int64 of shape (N, 32).
 
-    Source: `pydoc_data.topics` of the Python standard library; its text, and so the digest, changes with Python's version.
+    Source: `pydoc_data.topics` of the Python standard library; its text, and so the digest, changes with
+    Python's version.
     """
-    parts: dict[str, list[tuple[Tensor, int]]] = {"train": [], "evaluation": []}
+    blocks: dict[str, list[tuple[list[str], int]]] = {"train": [], "evaluation": []}
     for label, topic in enumerate(TOPICS):
-        tokens = _tokens(_manual()[topic])
-        border = round(len(tokens) * (1 - _EVALUATION_SHARE))
-        for name, text, step in (
-            ("train", tokens[:border], _SNIPPET_STEP),
-            ("evaluation", tokens[border:], _SNIPPET_TOKENS),
-        ):
-            parts[name] += [
-                (text[begin : begin + _SNIPPET_TOKENS], label)
-                for begin in range(0, len(text) - _SNIPPET_TOKENS + 1, step)
+        words = re.findall(r"[a-z_]+", _manual()[topic].lower())
+        for index, begin in enumerate(range(0, len(words), _BLOCK_WORDS)):
+            split = "evaluation" if index % _BLOCKS_PER_EVALUATION == _BLOCKS_PER_EVALUATION - 1 else "train"
+            blocks[split].append((words[begin : begin + _BLOCK_WORDS], label))
+    counts = Counter(word for words, _ in blocks["train"] for word in words)
+    # Ordered by count, then by the word, so that equal counts do not depend on the order of reading.
+    known = sorted(counts, key=lambda word: (-counts[word], word))[: WORDS - 1]
+    tokens = {word: index + 1 for index, word in enumerate(known)}
+    parts: dict[str, list[tuple[Tensor, int]]] = {"train": [], "evaluation": []}
+    for split, step in (("train", _SNIPPET_STEP), ("evaluation", _SNIPPET_WORDS)):
+        for words, label in blocks[split]:
+            text = torch.tensor([tokens.get(word, 0) for word in words])
+            parts[split] += [
+                (text[begin : begin + _SNIPPET_WORDS], label)
+                for begin in range(0, len(text) - _SNIPPET_WORDS + 1, step)
             ]
 
     def samples(name: str) -> Samples:

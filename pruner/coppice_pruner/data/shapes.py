@@ -82,9 +82,7 @@ def _outlines(x: Tensor, y: Tensor) -> list[Tensor]:
         0.85 - torch.maximum(x.abs(), y.abs()),
         torch.minimum(0.6 - y, torch.minimum(y + 1 - 1.6 * x, y + 1 + 1.6 * x)) * 0.6,
         0.62 + 0.38 * torch.cos(5 * angle) - radius,
-        torch.maximum(
-            torch.minimum(0.35 - x.abs(), 0.95 - y.abs()), torch.minimum(0.35 - y.abs(), 0.95 - x.abs())
-        ),
+        torch.maximum(torch.minimum(0.35 - x.abs(), 0.95 - y.abs()), torch.minimum(0.35 - y.abs(), 0.95 - x.abs())),
         0.3 - (radius - 0.7).abs(),
         torch.minimum(1 - radius, y + 0.1),
         0.88 - radius * torch.cos((angle + math.pi / 10).remainder(2 * math.pi / 5) - math.pi / 5),
@@ -123,4 +121,5 @@ def _stroke(uniform: object, count: int) -> Tensor:
     assert callable(draw)
     x, y = _local(torch.stack([draw(-0.9, 0.9), draw(-0.9, 0.9)]), draw(0.15, 0.35), draw(-math.pi, math.pi))
     strength = draw(-0.8, 0.8)[:, None, None]
-    return strength * torch.sigmoid(12 * torch.minimum(0.25 - x.abs(), 1 - y.abs()))
+    result: Tensor = strength * torch.sigmoid(12 * torch.minimum(0.25 - x.abs(), 1 - y.abs()))
+    return result

@@ -35,7 +35,7 @@ class SelfAttention(nn.Module):
 
 
 def with_separate_heads(model: nn.Module) -> nn.Module:
-    """Replace, in place, every `nn.MultiheadAttention` that a model calls on one batch-first tensor, weights and all."""
+    """Replace, in place, every `nn.MultiheadAttention` that takes the batch first, weights and all."""
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.MultiheadAttention) and module.batch_first and module.in_proj_weight is not None:
             model.set_submodule(name, _separate(module))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from coppice_api.bundle import ArchitectureSource, InputSpec
 from coppice_pruner.errors import InputRefusedError
 from coppice_pruner.models.loaded import LoadedModel
+from coppice_pruner.storage.weights import load_weights
 from coppice_pruner.tasks import CAUSAL_LANGUAGE_MODELING, IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, Task
 
 CONFIG_NAME = "config.json"
@@ -135,7 +136,7 @@ def load_huggingface(directory: Path, *, sha256: str | None = None) -> LoadedMod
         config = json.loads((directory / CONFIG_NAME).read_bytes())
         kind = _kind(directory, config)
         module = _build(kind, config)
-        _load_weights(module.get_submodule("classifier"), load_file(weights))
+        load_weights(module.get_submodule("classifier"), load_file(weights))
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise InputRefusedError(f"{directory} is not an image classifier this version can load: {error}") from error
     labels = tuple(str(label) for label in config.get("id2label", {}).values())
@@ -162,12 +163,3 @@ def _inputs(directory: Path, task: Task, config: dict[str, Any]) -> tuple[InputS
         )
     height, width = size if isinstance(size, list) else (size, size)
     return (InputSpec(shape=(int(config.get("num_channels", 3)), int(height), int(width))),)
-
-
-def _load_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load weights; those that are tied to others are left out of the file."""
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    tied = set(getattr(model, "_tied_weights_keys", None) or ())
-    absent = [name for name in missing if name not in tied]
-    if absent or unexpected:
-        raise ValueError(f"parameters missing: {absent[:3] or 'none'}; not known: {unexpected[:3] or 'none'}")

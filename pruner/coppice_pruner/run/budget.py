@@ -41,7 +41,9 @@ class QualityBudget:
             # Written so that NaN is an excess.
             if rise <= self.perplexity_percent + _ROUNDING:
                 return ""
-            return f"perplexity rose by {rise:.2f} % to {pruned.perplexity:.4g}; {self.perplexity_percent:g} % are allowed"
+            return (
+                f"perplexity rose by {rise:.2f} % to {pruned.perplexity:.4g}; {self.perplexity_percent:g} % are allowed"
+            )
         lost = (dense.accuracy_ratio - pruned.accuracy_ratio) * 100
         if lost <= self.points + _ROUNDING:
             return ""

@@ -20,6 +20,7 @@ from torch import nn
 
 from coppice_pruner.run.journal import Iteration
 from coppice_pruner.storage import Place
+from coppice_pruner.storage.weights import own_weights
 
 SCHEMA = "coppice.dev/checkpoint/v1"
 _STATE = "state.json"
@@ -67,7 +68,7 @@ class Checkpoints:
         self._scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._scratch) as aside:
             weights = Path(aside) / _WEIGHTS
-            save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, weights)
+            save_file(own_weights(model), weights)
             document = {
                 "schemaVersion": SCHEMA,
                 **{name: value for name, value in vars(state).items() if name != "iterations"},

@@ -15,6 +15,7 @@ from coppice_api.constants import ExitCode
 from coppice_api.prunejob import Quantization
 from coppice_api.run import ModelFigures, Outcome, Phase, ReportedArtifact, RunConfig, RunReport
 from coppice_pruner.bundle import export_bundle
+from coppice_pruner.data import Splits
 from coppice_pruner.data import load as load_dataset
 from coppice_pruner.errors import InputRefusedError, PrunerError
 from coppice_pruner.meters import MeasurementImpossibleError, Meter, select_meter
@@ -22,12 +23,12 @@ from coppice_pruner.models.load import load_model, trusted_packages
 from coppice_pruner.models.loaded import LoadedModel
 from coppice_pruner.profiling import CostModel
 from coppice_pruner.run.checkpoint import Checkpoints, State
-from coppice_pruner.run.journal import Journal
 from coppice_pruner.run.fit import fitted
+from coppice_pruner.run.journal import Journal
 from coppice_pruner.run.loop import Baseline, Loop, LoopResult, Standing
 from coppice_pruner.run.report import html_of, report_of
 from coppice_pruner.storage import Place, open_place
-from coppice_pruner.training import Quality
+from coppice_pruner.training import Processes, Quality, joined
 
 _REPORT = "report.json"
 _log = logging.getLogger(__name__)
@@ -87,13 +88,21 @@ def _execute(config: RunConfig, journal: Journal) -> RunReport:
         config.dataset.uri, sha256=config.dataset.sha256, claim_mounts=config.claim_mounts, scratch=scratch
     )
     dense = fitted(dense, data)
+    with joined() as processes:
+        return _measure_and_prune(config, journal, dense, data, artifacts, scratch, started, processes)
+
+
+def _measure_and_prune(
+    config: RunConfig, journal: Journal, dense: LoadedModel, data: Splits, artifacts: Place, scratch: Path,
+    started: float, processes: Processes,
+) -> RunReport:  # fmt: skip
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # Everything random has its own generator with a seed of the spec; this catches what a library draws in secret.
     torch.manual_seed(config.algorithm.seed)
     meter = select_meter(config.measurement.meter, config.measurement.minimum_provenance, cuda=device.type == "cuda")
     try:
-        return _prune(config, journal, dense, Loop(dense, data, meter, config, journal, device), meter, artifacts,
-                      scratch, started)  # fmt: skip
+        loop = Loop(dense, data, meter, config, journal, device, processes)
+        return _prune(config, journal, dense, loop, meter, artifacts, scratch, started, processes)
     finally:
         # A scrape may come after the meter is closed.
         used_joules = journal.run_energy_joules
@@ -103,11 +112,11 @@ def _execute(config: RunConfig, journal: Journal) -> RunReport:
 
 def _prune(
     config: RunConfig, journal: Journal, dense: LoadedModel, loop: Loop, meter: Meter, artifacts: Place, scratch: Path,
-    started: float,
+    started: float, processes: Processes,
 ) -> RunReport:  # fmt: skip
     begin_joules = meter.read_joules()
     checkpoints = Checkpoints(artifacts, scratch)
-    resumed = checkpoints.latest(config.spec_digest)
+    resumed = processes.decide(checkpoints.latest(config.spec_digest))
     spent_joules, spent_seconds = (resumed[0].run_energy_joules, resumed[0].run_seconds) if resumed else (0.0, 0.0)
 
     def energy_joules() -> float:
@@ -122,11 +131,14 @@ def _prune(
         _log.info("going on after step %d of an earlier pod", len(standing.iterations))
 
     def save(now: Standing) -> None:
+        if not processes.leads:
+            return
         checkpoints.save(
             State(
                 config.spec_digest, now.iterations, now.step, now.rollbacks, now.kept,
                 baseline.figures.to_dict(), asdict(baseline.quality), asdict(now.quality), now.energy_reduction_ratio,
-                now.cost_model.to_dict(), baseline.layer_energies, baseline.folding_reduction_ratio, energy_joules(), spent_seconds + time.monotonic() - started,
+                now.cost_model.to_dict(), baseline.layer_energies, baseline.folding_reduction_ratio,
+                energy_joules(), spent_seconds + time.monotonic() - started,
             ),
             now.model,
         )  # fmt: skip
@@ -138,12 +150,14 @@ def _prune(
     report = report_of(
         result, config, meter,
         run_energy_joules=energy_joules(), duration_seconds=spent_seconds + time.monotonic() - started,
-        phase_seconds=journal.phase_seconds,
+        phase_seconds=journal.phase_seconds, folding_reduction_ratio=baseline.folding_reduction_ratio,
     )  # fmt: skip
-    if result.comparison is not None:
-        report = _publish(report, result, dense, config, baseline, artifacts, scratch)
-    artifacts.write(_REPORT, report.model_dump_json(by_alias=True, exclude_none=True).encode())
-    checkpoints.clear()
+    if processes.leads:
+        if result.comparison is not None:
+            report = _publish(report, result, dense, config, baseline, artifacts, scratch)
+        artifacts.write(_REPORT, report.model_dump_json(by_alias=True, exclude_none=True).encode())
+        checkpoints.clear()
+    report = processes.decide(report)
     journal.enter(Phase.DONE, report.message, 1.0)
     return report
 

@@ -63,7 +63,8 @@ def _refuse_samples(name: str, samples: Samples, classes: int) -> None:
     if low < 0 or high >= classes:
         wrong = low if low < 0 else high
         raise InputRefusedError(
-            f"spec.dataset.uri: the {name} split has label {wrong}; with {classes} classes labels are 0 to {classes - 1}"
+            f"spec.dataset.uri: the {name} split has label {wrong}; with {classes} classes labels are 0 to "
+            f"{classes - 1}"
         )
     if low == high:
         raise InputRefusedError(
@@ -76,8 +77,8 @@ def _refuse_tokens(specs: tuple[InputSpec, ...], data: Splits) -> None:
         for tensor in tensors:
             if spec.high is not None and (int(tensor.min()) < 0 or int(tensor.max()) >= spec.high):
                 raise InputRefusedError(
-                    f"spec.dataset.uri: token {int(tensor.max())} is outside the model's vocabulary of {spec.high}; use "
-                    "the tokenizer the model was trained with"
+                    f"spec.dataset.uri: token {int(tensor.max())} is outside the model's vocabulary of {spec.high}; "
+                    "use the tokenizer the model was trained with"
                 )
 
 

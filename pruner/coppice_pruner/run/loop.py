@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,18 +19,19 @@ from torch import Tensor, nn
 from coppice_api.base import Provenance
 from coppice_api.prunejob import Allocation
 from coppice_api.run import ModelFigures, Phase, RunConfig
-from coppice_pruner.allocation import AllocationContext, Allocator, Criterion, GroupState, Kept, make_allocator
+from coppice_pruner.allocation import Allocator, Kept, make_allocator
 from coppice_pruner.data import Splits
 from coppice_pruner.deployment import folded
-from coppice_pruner.errors import InputRefusedError, InvariantViolatedError, SurgeryRefusedError
+from coppice_pruner.errors import InvariantViolatedError, SurgeryRefusedError
 from coppice_pruner.measurement import Comparison, Reading, average, compare, model_workload, one_thread, take_reading
 from coppice_pruner.meters import Meter
 from coppice_pruner.models import LoadedModel
 from coppice_pruner.profiling import CostModel, build_cost_model, profile_layers
-from coppice_pruner.run.journal import Iteration, Journal
 from coppice_pruner.run.budget import QualityBudget
-from coppice_pruner.saliency import divergences, l2_scores, taylor_scores
-from coppice_pruner.surgery import Blueprint, ChannelGroup, apply_plan, compose, find_groups, to_steps
+from coppice_pruner.run.context import allocation_context
+from coppice_pruner.run.journal import Iteration, Journal
+from coppice_pruner.storage.weights import load_weights
+from coppice_pruner.surgery import Blueprint, apply_plan, compose, find_groups, to_steps
 from coppice_pruner.training import SINGLE, DivergedError, Processes, Quality, evaluate, fine_tune
 
 FIRST_STEP = 0.2
@@ -49,9 +49,7 @@ CPU_MULTIPLE, CUDA_MULTIPLE = 4, 8
 QUICK_PAIRS = 3
 QUICK_SHARE = 0.4
 """The measurement after a step has this share of a window; the full one decides at the end."""
-_TAYLOR_BATCHES, _TAYLOR_BATCH_SIZE = 8, 64
 _INVARIANT_SAMPLES = 8
-_SENSITIVITY_SAMPLES = 256
 _log = logging.getLogger(__name__)
 
 
@@ -175,7 +173,7 @@ class Loop:
         module = apply_plan(self._module, self._samples, to_steps(kept, self._blueprint.groups))
         # Where nothing is pruned yet, the plan gives back the dense module itself.
         module = copy.deepcopy(module) if module is self._module else module
-        module.load_state_dict(model_state)
+        load_weights(module, model_state)
         return module.to(self._device).eval()
 
     def run(
@@ -221,7 +219,12 @@ class Loop:
         number = len(standing.iterations) + 1
         share = f"{standing.energy_reduction_ratio:.0%} of {self._target_ratio:.0%} saved so far"
         self._journal.enter(Phase.PRUNING, f"Step {number}: choosing channels; {share}", self._ratio(standing))
-        context = self._context(standing, allocator)
+        context = allocation_context(
+            standing.model, self._blueprint.groups_at(standing.model, standing.kept), standing.cost_model,
+            self._data, allocator.criterion,
+            seed=self._config.algorithm.seed, multiple=self._multiple, min_width=MIN_WIDTH,
+            dropped=frozenset(name for name, indices in standing.kept.items() if not indices),
+        )  # fmt: skip
         step = self._aim(standing)
         kept = self._processes.decide(allocator.propose(context, step))
         if not kept:
@@ -232,7 +235,7 @@ class Loop:
         def taken_back(quality: Quality | None, reason: str) -> Standing:
             _log.info("step %d taken back: %s", number, reason)
             iteration = Iteration(
-                number, False, step, widths, quality and quality.accuracy_ratio, None, predicted, reason
+                number, False, step, widths, quality.accuracy_ratio if quality else None, None, predicted, reason
             )
             self._journal.add(iteration)
             return dataclasses.replace(
@@ -282,68 +285,6 @@ class Loop:
             return standing.step
         missing = self._target_ratio - standing.energy_reduction_ratio + OVERSHOOT
         return max(LEAST_STEP, min(standing.step, missing))
-
-    def _context(self, standing: Standing, allocator: Allocator) -> AllocationContext:
-        groups = self._blueprint.groups_at(standing.kept)
-        if allocator.criterion is Criterion.TAYLOR:
-            scores = taylor_scores(standing.model, groups, self._taylor_batches(), self._data.task.loss)
-        else:
-            scores = l2_scores(standing.model, groups)
-        dense_widths = standing.cost_model.built_widths
-        states = tuple(
-            GroupState(
-                group.name, tuple(scores[group.name].tolist()), dense_widths[group.name], group.atoms,
-                aligned=group.attention is None,
-            )
-            for group in groups
-        )  # fmt: skip
-        if allocator.criterion is Criterion.TAYLOR:
-            states = self._with_sensitivity(standing.model, groups, states)
-        return AllocationContext(
-            states, standing.cost_model,
-            multiple=self._multiple, min_width=MIN_WIDTH,
-            dropped=frozenset(name for name, indices in standing.kept.items() if not indices),
-        )  # fmt: skip
-
-    def _with_sensitivity(
-        self, model: nn.Module, groups: tuple[ChannelGroup, ...], states: tuple[GroupState, ...]
-    ) -> tuple[GroupState, ...]:
-        """Return the states with what dropping costs, on the scale of what narrowing costs.
-
-        Half of every group and all of every branch are masked in turn and the answers' divergence is measured. The
-        halves say how many nats one unit of `GroupState.losses` is worth, so a branch gets its price in those units.
-        """
-        halves = {state.name: state.strongest(len(state.atoms[0]) * (len(state.atoms) // 2)) for state in states}
-        masks = {}
-        for group, state in zip(groups, states, strict=True):
-            weak = [index for index in range(group.width) if index not in set(halves[group.name])]
-            sets = [weak] if halves[group.name] else []
-            masks[group.name] = [*sets, range(group.width)] if group.droppable else sets
-        inputs = self._data.train.take(self._shuffled()[:_SENSITIVITY_SAMPLES]).inputs
-        found = divergences(model, groups, masks, inputs)
-        worth = [
-            found[state.name][0] / state.losses((len(halves[state.name]),))[0] for state in states if halves[state.name]
-        ]
-        unit = max(statistics.fmean(worth) if worth else 1.0, 1e-9)
-        return tuple(
-            dataclasses.replace(
-                state,
-                sensitivity=(
-                    found[state.name][0] / state.losses((len(halves[state.name]),))[0] / unit
-                    if halves[state.name] else 1.0
-                ),
-                drop_loss=found[state.name][-1] / unit if group.droppable else None,
-            )
-            for group, state in zip(groups, states, strict=True)
-        )  # fmt: skip
-
-    def _shuffled(self) -> Tensor:
-        generator = torch.Generator().manual_seed(self._config.algorithm.seed)
-        return torch.randperm(len(self._data.train), generator=generator)
-
-    def _taylor_batches(self) -> list[tuple[tuple[Tensor, ...], Tensor]]:
-        samples = self._data.train.take(self._shuffled()[: _TAYLOR_BATCHES * _TAYLOR_BATCH_SIZE])
-        return [(batch.inputs, batch.targets) for batch in samples.batches(_TAYLOR_BATCH_SIZE)]
 
     def _decide(self, baseline: Baseline, standing: Standing, reason: str) -> LoopResult:
         """Measure in full what the loop arrived at."""

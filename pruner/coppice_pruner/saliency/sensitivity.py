@@ -17,27 +17,33 @@ def divergences(
     groups: Sequence[ChannelGroup],
     masks: Mapping[str, Sequence[Sequence[int]]],
     inputs: tuple[Tensor, ...],
+    *,
+    logits: bool = True,
 ) -> dict[str, tuple[float, ...]]:
-    """Return the Kullback-Leibler divergence of a model's answers from those with some channels masked.
+    """Return how far a model's answers move when some channels are masked.
 
     Args:
-        model: Gives logits of shape (N, ..., classes); used in eval mode and left as it was.
+        model: Used in eval mode and left as it was.
         groups: Of this model.
         masks: For each group to ask about, several sets of its channels.
         inputs: Samples, shapes (N, ...); a few hundred tell branches apart.
+        logits: Whether outputs are logits of shape (N, ..., classes).
 
     Returns:
-        For each group and each set, nats per answer, zero or more; one forward pass each.
+        For each group and each set, zero or more; one forward pass each. For logits the Kullback-Leibler divergence in
+        nats per answer, for other outputs the mean squared difference over their variance.
     """
+    distance = _divergence if logits else _squared_difference
+    answers = _log_probabilities if logits else _numbers
     by_name = {group.name: group for group in groups}
     with torch.no_grad(), evaluating(model):
-        clean = _log_probabilities(model, inputs)
+        clean = answers(model, inputs)
         result = {}
         for name, sets in masks.items():
             values = []
             for channels in sets:
                 with _masked(model, by_name[name], channels):
-                    values.append(max(0.0, float(_divergence(clean, _log_probabilities(model, inputs)))))
+                    values.append(max(0.0, float(distance(clean, answers(model, inputs)))))
             result[name] = tuple(values)
     return result
 
@@ -59,6 +65,15 @@ def _masked(model: nn.Module, group: ChannelGroup, channels: Sequence[int]) -> I
 def _log_probabilities(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
     logits = model(*inputs)
     return functional.log_softmax(logits.float().flatten(0, -2), dim=-1)
+
+
+def _numbers(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    outputs: Tensor = model(*inputs)
+    return outputs.float()
+
+
+def _squared_difference(clean: Tensor, other: Tensor) -> Tensor:
+    return torch.nan_to_num((clean - other).square().mean() / clean.var().clamp_min(1e-12), nan=1e9, posinf=1e9)
 
 
 def _divergence(clean: Tensor, other: Tensor) -> Tensor:

@@ -73,16 +73,23 @@ class Attention:
         )
 
 
-def is_attention(module: nn.Module) -> bool:
-    """Return whether a module splits its channels into heads by itself, as far as its class's name tells."""
-    name = type(module).__name__
-    return name.endswith(("Attention", "MultiheadAttention")) and any(is_linear(part) for part in module.children())
-
-
 def find_attention(model: nn.Module) -> tuple[Attention, ...]:
     """Return the attention modules of a model whose heads can be told apart."""
     found = (_read(model, name, module) for name, module in model.named_modules())
     return tuple(item for item in found if item is not None)
+
+
+def find_unknown_attention(model: nn.Module) -> tuple[str, ...]:
+    """Return the modules that split channels into heads in a way not known here, going by their class's name."""
+    known = {item.owner for item in find_attention(model)}
+    return tuple(
+        name
+        for name, module in model.named_modules()
+        if name
+        and name not in known
+        and type(module).__name__.endswith("Attention")
+        and any(is_linear(part) for part in module.children())
+    )
 
 
 def set_head_count(owner: nn.Module, before: int, after: int, head_size: int) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from coppice_pruner.surgery.branch import Constant
 from coppice_pruner.surgery.dependency import Coupling, Side
 from coppice_pruner.surgery.groups import ChannelGroup
 from coppice_pruner.surgery.invariant import check_sliced
@@ -30,10 +31,11 @@ class Blueprint:
     """Of the dense model."""
     example_inputs: tuple[Tensor, ...]
 
-    def groups_at(self, kept: Mapping[str, Sequence[int]]) -> tuple[ChannelGroup, ...]:
-        """Return the groups of a pruned model; those that were dropped are no more.
+    def groups_at(self, model: nn.Module, kept: Mapping[str, Sequence[int]]) -> tuple[ChannelGroup, ...]:
+        """Return the groups of a pruned model; those that were dropped are no more, nor are layers that went with them.
 
         Args:
+            model: With the channels of `kept`.
             kept: Of the dense model's channels; a group left out has all.
         """
         gone: dict[tuple[str, Side], set[int]] = {}
@@ -51,12 +53,29 @@ class Blueprint:
         result = []
         for group in self.groups:
             channels = tuple(kept.get(group.name, range(group.width)))
-            if channels:
-                couplings = tuple(_moved(item, channels, before[item.module, item.side]) for item in group.couplings)
-                result.append(replace(group, width=len(channels), couplings=couplings))
+            if not channels:
+                continue
+            here = {item.module: model.get_submodule(item.module) for item in group.couplings}
+            alive = {name for name, module in here.items() if not isinstance(module, nn.Identity)}
+            layers = {name for name in alive if not isinstance(here[name], Constant)}
+            result.append(
+                replace(
+                    group,
+                    width=len(channels),
+                    layers=tuple(name for name in group.layers if name in layers),
+                    consumers=tuple(name for name in group.consumers if name in layers),
+                    couplings=tuple(
+                        _moved(item, channels, before[item.module, item.side])
+                        for item in group.couplings
+                        if item.module in alive
+                    ),
+                )
+            )
         return tuple(result)
 
-    def prune(self, model: nn.Module, kept: Mapping[str, Sequence[int]], further: Mapping[str, Sequence[int]]) -> nn.Module:
+    def prune(
+        self, model: nn.Module, kept: Mapping[str, Sequence[int]], further: Mapping[str, Sequence[int]]
+    ) -> nn.Module:
         """Return a copy of a pruned model that has only some of its channels.
 
         Args:
@@ -67,7 +86,7 @@ class Blueprint:
         Raises:
             InputRefusedError: As `prune`.
         """
-        return slice_copy(model, self._removals(kept, further), self.example_inputs)
+        return slice_copy(model, self._removals(model, kept, further), self.example_inputs)
 
     def check(
         self, model: nn.Module, candidate: nn.Module, kept: Mapping[str, Sequence[int]],
@@ -78,12 +97,12 @@ class Blueprint:
         Raises:
             InvariantViolatedError: With the groups at fault and the difference found.
         """
-        check_sliced(model, candidate, self._removals(kept, further), inputs)
+        check_sliced(model, candidate, self._removals(model, kept, further), inputs)
 
     def _removals(
-        self, kept: Mapping[str, Sequence[int]], further: Mapping[str, Sequence[int]]
+        self, model: nn.Module, kept: Mapping[str, Sequence[int]], further: Mapping[str, Sequence[int]]
     ) -> list[tuple[ChannelGroup, list[int]]]:
-        groups = {group.name: group for group in self.groups_at(kept)}
+        groups = {group.name: group for group in self.groups_at(model, kept)}
         return [
             (group, removed_channels(group, indices, may_drop=group.droppable))
             for group, indices in ((named(groups, name), indices) for name, indices in further.items())

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from coppice_pruner.surgery.layers import CONVOLUTIONS, is_layer, layer_widths
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.ELU)
 
 
 class Constant(nn.Module):
@@ -62,8 +63,8 @@ def constant_of(layer: nn.Module) -> Constant:
     outputs, bias = layer_widths(layer)[1], layer.bias
     like = next(layer.parameters())
     value = bias.detach().clone() if isinstance(bias, Tensor) else torch.zeros(outputs).to(like)
-    spatial = len(layer.kernel_size) if isinstance(layer, CONVOLUTIONS) else 0  # type: ignore[arg-type]
-    stride = int(layer.stride[0]) if isinstance(layer, CONVOLUTIONS) else 1  # type: ignore[index]
+    spatial = len(layer.kernel_size) if isinstance(layer, CONVOLUTIONS) else 0
+    stride = int(layer.stride[0]) if isinstance(layer, CONVOLUTIONS) else 1
     return Constant(value, spatial, stride)
 
 
@@ -78,11 +79,7 @@ def remove_dead(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     before = _output_shapes(model, inputs, constants)
     for name in _dead(model, inputs):
         model.set_submodule(name, nn.Identity())
-    # With strided layers gone, what reaches a constant is larger than it was.
-    arriving = _input_shapes(model, inputs, constants)
-    for name, module in constants.items():
-        if module.spatial and name in arriving:
-            module.stride = max(1, round(arriving[name][2] / before[name][2]))
+    _set_strides(model, inputs, constants, before)
 
 
 def _dead(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[str]:
@@ -95,7 +92,10 @@ def _dead(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[str]:
     handles = [
         module.register_forward_hook(lambda _module, _inputs, output, name=name: keep(name, output))
         for name, module in model.named_modules()
-        if is_layer(module) or isinstance(module, _NORMS) or type(module).__name__.endswith(("RMSNorm", "LayerNorm"))
+        # An activation that works in place would change what passes the branch by.
+        if is_layer(module)
+        or isinstance(module, (*_NORMS, *_ACTIVATIONS))
+        or type(module).__name__.endswith(("RMSNorm", "LayerNorm"))
     ]
     required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
@@ -129,14 +129,22 @@ def _output_shapes(
     return shapes
 
 
-def _input_shapes(model: nn.Module, inputs: tuple[Tensor, ...], modules: dict[str, Constant]) -> dict[str, torch.Size]:
-    shapes: dict[str, torch.Size] = {}
+def _set_strides(
+    model: nn.Module, inputs: tuple[Tensor, ...], constants: dict[str, Constant], wanted: dict[str, torch.Size]
+) -> None:
+    """Have every constant give the shape it gave before: with strided layers gone, a larger one reaches it."""
+
+    def adjust(module: nn.Module, given: tuple[Tensor, ...], name: str) -> None:
+        assert isinstance(module, Constant)
+        if module.spatial and name in wanted:
+            module.stride = max(1, round(given[0].shape[2] / wanted[name][2]))
+
+    # Before it runs, since the sum behind it fails as long as the shape is wrong.
     handles = [
-        module.register_forward_pre_hook(lambda _m, given, name=name: shapes.update({name: given[0].shape}))
-        for name, module in modules.items()
+        module.register_forward_pre_hook(lambda item, given, name=name: adjust(item, given, name))
+        for name, module in constants.items()
     ]
     _run(model, inputs, handles)
-    return shapes
 
 
 def _run(model: nn.Module, inputs: tuple[Tensor, ...], handles: list[torch.utils.hooks.RemovableHandle]) -> None:

@@ -19,7 +19,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from coppice_pruner.errors import SurgeryRefusedError
-from coppice_pruner.surgery.attention import Attention, find_attention, is_attention
+from coppice_pruner.surgery.attention import Attention, find_attention, find_unknown_attention
 from coppice_pruner.surgery.branch import Constant
 from coppice_pruner.surgery.elementwise import find_passages
 from coppice_pruner.surgery.layers import (
@@ -27,7 +27,7 @@ from coppice_pruner.surgery.layers import (
     cut_parameter,
     cut_transposed_linear,
     is_depthwise,
-        is_transposed_linear,
+    is_transposed_linear,
 )
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -81,7 +81,7 @@ def trace(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> tuple[TracedG
         SurgeryRefusedError: If the model cannot be traced.
     """
     heads = find_attention(model)
-    if heads or any(is_attention(module) for module in model.modules()):
+    if heads or find_unknown_attention(model):
         # The graph of a transformer is one group of the hidden size, which its norms mix; what can be pruned are the
         # heads, and the widths between two linear layers.
         return (*(_heads(item) for item in heads), *_linear_groups(model, example_inputs, heads))
@@ -114,16 +114,19 @@ def _linear_groups(
     model: nn.Module, example_inputs: tuple[Tensor, ...], heads: Sequence[Attention]
 ) -> tuple[TracedGroup, ...]:
     taken = {name for item in heads for name in (item.queries, item.keys, item.values, item.output)}
-    taken |= {
-        f"{owner}.{name}"
-        for owner, module in model.named_modules()
-        if is_attention(module)
-        for name, _ in module.named_modules()
-    }
+    unknown = find_unknown_attention(model)
+    taken |= {f"{owner}.{name}" for owner in unknown for name, _ in model.get_submodule(owner).named_modules()}
     shared = _modules_with_shared_parameters(model)
     with evaluating(model):
         passages = find_passages(model, example_inputs, without=taken)
-    groups = []
+    groups = [
+        TracedGroup(
+            owner, 0, (),
+            f"module {owner}: {type(model.get_submodule(owner)).__name__} splits its heads in a way of its own, so "
+            "they all stay; with layers q_proj, k_proj, v_proj and o_proj and an attribute head_dim they could go",
+        )
+        for owner in unknown
+    ]  # fmt: skip
     for passage in passages:
         channels = tuple((channel,) for channel in range(passage.width))
         couplings = tuple(

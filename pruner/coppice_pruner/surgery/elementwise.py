@@ -1,8 +1,8 @@
 """Channels that pass from one linear layer to another one by one, found by trying.
 
-Some channels of a layer's output are changed, each in a sample of its own; a layer whose input then differs in just that
-channel reads it through nothing but elementwise operations. Two layers whose channels meet there (a gate and what it
-gates) belong together. This needs no graph of the forward pass, so it works where tracing does not: caches, windows,
+Some channels of a layer's output are changed, each in a sample of its own; a layer whose input then differs in just
+that channel reads it through nothing but elementwise operations. Two layers whose channels meet there (a gate and what
+it gates) belong together. This needs no graph of the forward pass, so it works where tracing does not: caches, windows,
 masks and control flow do not matter.
 """
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from coppice_pruner.errors import InputRefusedError, InvariantViolatedError
+from coppice_pruner.surgery.branch import tensors
 from coppice_pruner.surgery.dependency import Side, evaluating
 from coppice_pruner.surgery.groups import ChannelGroup, prunable
-from coppice_pruner.surgery.branch import tensors
 from coppice_pruner.surgery.layers import layer_widths, weight_OI
 from coppice_pruner.surgery.prune import named, removed_channels, slice_copy
 
@@ -140,7 +140,7 @@ def passed_by(model: nn.Module, group: ChannelGroup, inputs: tuple[Tensor, ...])
         group: A group of the model that may be pruned.
         inputs: One batch of at least two different samples.
     """
-    read = {name: 0 for name in group.consumers}
+    read = dict.fromkeys(group.consumers, 0)
     for coupling in group.couplings:
         if coupling.side is Side.INPUT:
             read[coupling.module] += sum(len(indices) for indices in coupling.channels)

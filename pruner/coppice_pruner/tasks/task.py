@@ -21,6 +21,8 @@ class Task:
     """Mean loss of a batch from the model's outputs and the targets; a scalar with a gradient."""
     correct: Callable[[Tensor, Tensor], Tensor]
     """For every answer, 0..1, how right it is; any shape. Its mean over a split is the accuracy."""
+    logits: bool = True
+    """Whether the last dimension of outputs holds the logits of classes; otherwise outputs are compared as numbers."""
     perplexity: bool = False
     """Whether quality is exp(mean loss), and the budget objective.maxPerplexityIncreasePercent."""
 

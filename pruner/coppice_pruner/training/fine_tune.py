@@ -181,11 +181,13 @@ class _Step:
             return loss
         with torch.no_grad():
             wanted = self._teacher(*batch.inputs)
-        return (1 - _DISTILLATION_SHARE) * loss + _DISTILLATION_SHARE * _distance(outputs, wanted)
+        return (1 - _DISTILLATION_SHARE) * loss + _DISTILLATION_SHARE * _distance(outputs, wanted, self._task)
 
 
-def _distance(outputs: Tensor, wanted: Tensor) -> Tensor:
+def _distance(outputs: Tensor, wanted: Tensor, task: Task) -> Tensor:
     """Return the divergence of softened answers, both of shape (..., classes), averaged over answers."""
+    if not task.logits:
+        return functional.mse_loss(outputs, wanted)
     temperature = _DISTILLATION_TEMPERATURE
     soft = functional.kl_div(
         functional.log_softmax(outputs.float().flatten(0, -2) / temperature, dim=-1),
@@ -215,9 +217,7 @@ def _optimizer(model: nn.Module, settings: FineTune) -> torch.optim.Optimizer:
     return kind(model.parameters(), lr=rate, weight_decay=decay)
 
 
-def _schedule(
-    optimizer: torch.optim.Optimizer, settings: FineTune, steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
+def _schedule(optimizer: torch.optim.Optimizer, settings: FineTune, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
     if settings.schedule is Schedule.CONSTANT:
         return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
     return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, steps))

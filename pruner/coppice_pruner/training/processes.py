@@ -1,9 +1,9 @@
 """The processes of a run that torchrun started on several GPUs or nodes.
 
 Rank 0 decides what to prune and measures; every rank does the same surgery and trains on its part of each batch.
-Gradients are averaged once a step and buffers follow rank 0, so that all ranks hold one model. Surgery gives a model new
-parameters at every step; a wrapper that registers hooks on the old ones would have to be made again each time, which is
-why gradients are averaged here by one collective of all of them.
+Gradients are averaged once a step and buffers follow rank 0, so that all ranks hold one model. Surgery gives a model
+new parameters at every step; a wrapper that registers hooks on the old ones would have to be made again each time, so
+gradients are averaged here by one collective of all of them.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def test_a_target_out_of_reach_is_an_answer_with_the_best_model(config: RunConfi
     [
         ({"model": {"uri": "file:///nowhere/model"}}, "nowhere/model: there is no directory"),
         ({"model": {"uri": "pvc://missing/model"}}, "claim 'missing' is not mounted"),
-        ({"dataset": {"uri": "builtin://shapes100"}}, "spec.dataset.uri 'builtin://shapes100'"),
+        ({"dataset": {"uri": "builtin://shapes100"}}, "spec.dataset.uri: its samples have shape (1, 24, 24)"),
         ({"dataset": {"uri": "builtin://digits", "sha256": "b" * 64}}, "spec.dataset.sha256"),
         ({"algorithm": {"quantization": "Int8"}}, "spec.algorithm.quantization"),
     ],
@@ -188,8 +188,19 @@ def test_checkpoints_hold_everything_as_json(config: RunConfig, tmp_path: Path) 
     place = open_place(config.artifacts_uri, field="x", claim_mounts={})
     checkpoints = Checkpoints(place, tmp_path / "work")
     state = execution.State(
-        "v1:x", (), 0.2, 1, {"a": (0, 2)}, {"energyJoules": 1.0},
-        {"accuracy_ratio": 0.9, "loss": 0.1}, {"accuracy_ratio": 0.9, "loss": 0.1}, 0.1, {"scale": 1.0}, {"a": 0.5}, 0.2, 3.0,
+        "v1:x",
+        (),
+        0.2,
+        1,
+        {"a": (0, 2)},
+        {"energyJoules": 1.0},
+        {"accuracy_ratio": 0.9, "loss": 0.1},
+        {"accuracy_ratio": 0.9, "loss": 0.1},
+        0.1,
+        {"scale": 1.0},
+        {"a": 0.5},
+        0.2,
+        3.0,
         4.0,
     )
     module = torch.nn.Linear(2, 3)

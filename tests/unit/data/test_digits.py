@@ -12,7 +12,9 @@ def test_digits_are_split_with_equal_shares_and_without_overlap() -> None:
     splits = digits()
     assert len(splits.train) + len(splits.evaluation) == 1797
     for digit in range(10):
-        shares = [float((labels == digit).float().mean()) for labels in (splits.train.targets, splits.evaluation.targets)]
+        shares = [
+            float((labels == digit).float().mean()) for labels in (splits.train.targets, splits.evaluation.targets)
+        ]
         assert abs(shares[0] - shares[1]) < 0.005
     train = {image.numpy().tobytes() for image in splits.train.inputs[0]}
     assert not train & {image.numpy().tobytes() for image in splits.evaluation.inputs[0]}

@@ -92,7 +92,7 @@ def test_scores_come_out_under_no_grad_too() -> None:
 
 @pytest.mark.parametrize(
     ("batches", "want"),
-    [([], "no batch"), ([(INPUTS * float("nan"), LABELS)], "group 0 has scores that are not finite")],
+    [([], "no batch"), ([((INPUTS * float("nan"),), LABELS)], "group 0 has scores that are not finite")],
     ids=["no batch", "not a number"],
 )
 def test_what_gives_no_scores_is_refused(batches: list[tuple[Tensor, Tensor]], want: str) -> None:

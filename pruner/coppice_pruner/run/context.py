@@ -1,0 +1,95 @@
+"""What an allocation is told: scores of every channel, and what moves the answers most."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from coppice_pruner.allocation import AllocationContext, Criterion, GroupState
+from coppice_pruner.data import Samples, Splits
+from coppice_pruner.profiling import CostModel
+from coppice_pruner.saliency import divergences, l2_scores, taylor_scores
+from coppice_pruner.surgery import ChannelGroup
+
+_TAYLOR_BATCHES, _TAYLOR_BATCH_SIZE = 8, 64
+_SENSITIVITY_SAMPLES = 256
+
+
+def allocation_context(
+    model: nn.Module,
+    groups: Sequence[ChannelGroup],
+    cost_model: CostModel,
+    data: Splits,
+    criterion: Criterion,
+    *,
+    seed: int,
+    multiple: int,
+    min_width: int,
+    dropped: frozenset[str],
+) -> AllocationContext:
+    """Return the model as an allocation sees it.
+
+    Args:
+        model: As pruned so far.
+        groups: Of this model.
+        cost_model: Predicts its energy.
+        data: Samples of its training split are scored on.
+        criterion: The saliency that the allocation wants.
+        seed: Chooses the samples.
+        multiple: Widths become multiples of this.
+        min_width: No group becomes narrower than this, unless it is dropped.
+        dropped: Groups of the dense model that are gone.
+    """
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
+    samples = data.train.take(order[: _TAYLOR_BATCHES * _TAYLOR_BATCH_SIZE])
+    if criterion is Criterion.TAYLOR:
+        batches = [(batch.inputs, batch.targets) for batch in samples.batches(_TAYLOR_BATCH_SIZE)]
+        scores = taylor_scores(model, groups, batches, data.task.loss)
+    else:
+        scores = l2_scores(model, groups)
+    states = tuple(
+        GroupState(
+            group.name, tuple(scores[group.name].tolist()), cost_model.built_widths[group.name], group.atoms,
+            aligned=group.attention is None,
+        )
+        for group in groups
+    )  # fmt: skip
+    if criterion is Criterion.TAYLOR:
+        states = _with_sensitivity(model, groups, states, samples, logits=data.task.logits)
+    return AllocationContext(states, cost_model, multiple=multiple, min_width=min_width, dropped=dropped)
+
+
+def _with_sensitivity(
+    model: nn.Module, groups: Sequence[ChannelGroup], states: Sequence[GroupState], samples: Samples, *, logits: bool
+) -> tuple[GroupState, ...]:
+    """Return the states with how much each group moves the answers, and what dropping it costs on the same scale.
+
+    The weaker half of every group, and all of every branch, are masked in turn and the change of the answers is
+    measured. A group's half over what `GroupState.losses` says of it is its sensitivity, relative to the mean of all.
+    """
+    strong = {state.name: state.strongest(len(state.atoms[0]) * (len(state.atoms) // 2)) for state in states}
+    masks: dict[str, list[Sequence[int]]] = {}
+    for group in groups:
+        stays = set(strong[group.name])
+        weak = [index for index in range(group.width) if index not in stays]
+        masks[group.name] = ([weak] if stays else []) + ([range(group.width)] if group.droppable else [])
+    inputs = samples.take(slice(_SENSITIVITY_SAMPLES)).inputs
+    moved = divergences(model, groups, masks, inputs, logits=logits)
+    rates = {
+        state.name: moved[state.name][0] / state.losses((len(strong[state.name]),))[0]
+        for state in states
+        if strong[state.name]
+    }
+    unit = max(statistics.fmean(rates.values()) if rates else 1.0, 1e-9)
+    return tuple(
+        dataclasses.replace(
+            state,
+            sensitivity=rates[state.name] / unit if state.name in rates else 1.0,
+            drop_loss=moved[state.name][-1] / unit if group.droppable else None,
+        )
+        for group, state in zip(groups, states, strict=True)
+    )
