@@ -63,6 +63,8 @@ class Pareto:
     """The worst that is allowed."""
     quality_name: str
     quality_text: Callable[[float], str]
+    tick_text: Callable[[float], str]
+    """Shorter: ticks are round."""
     provenance: str
     final: ParetoPoint | None = None
 
@@ -116,7 +118,7 @@ def _pareto_marks(chart: Pareto, width: float, height: float) -> Html:
         element("rect", class_="zone", x=target_x, y=frame.top, width=right - target_x, height=budget_y - frame.top),
         _x_axis(frame, [(value, numbers.percent(value, 0)) for value in _x_ticks(frame)],
                 f"energy per inference saved ({chart.provenance})"),
-        _y_axis(frame, [(value, chart.quality_text(chart.sign * value)) for value in _y_ticks(frame)],
+        _y_axis(frame, [(value, chart.tick_text(chart.sign * value)) for value in _y_ticks(frame)],
                 chart.quality_name),
         _line(target_x, frame.top, target_x, bottom, "limit"),
         _line(frame.left, budget_y, right, budget_y, "limit"),
@@ -128,7 +130,10 @@ def _pareto_marks(chart: Pareto, width: float, height: float) -> Html:
         element("circle", class_="start", cx=origin[0], cy=origin[1], r=5.5),
         _text(origin[0] + 9, origin[1] - 8, "dense", "strong"),
         *(_mark(chart, point, quality, x, y) for point, quality, x, y in placed),
-        *(_final(chart, point, *place(point, point.quality)) for point in final),
+        *(
+            _final(chart, point, *place(point, point.quality), crowded=place(point, 0.0)[0] > right - 65)
+            for point in final
+        ),
     )  # fmt: skip
 
 
@@ -153,21 +158,22 @@ def _mark(chart: Pareto, point: ParetoPoint, quality: float, x: float, y: float)
     if point.accepted:
         return join(
             element("circle", told, class_="accepted", cx=x, cy=y, r=5.5),
-            _text(x, y - 11, point.label, "", "middle"),
+            _text(x, y - (15 if chart.final else 11), point.label, "", "middle"),
         )
     beyond = "↓" if quality != point.quality else ""
     cross = f"M{x - 4.5:.1f} {y - 4.5:.1f}l9 9m0 -9l-9 9"
     return join(element("path", told, class_="rejected", d=cross), _text(x + 9, y + 4, point.label + beyond))
 
 
-def _final(chart: Pareto, point: ParetoPoint, x: float, y: float) -> Html:
+def _final(chart: Pareto, point: ParetoPoint, x: float, y: float, *, crowded: bool) -> Html:
     told = element(
         "title",
         f"The pruned model, full comparison: {chart.quality_name} {chart.quality_text(point.quality)}, energy saved "
         f"{numbers.percent(point.saved_ratio)} ({chart.provenance})",
     )
     return join(
-        element("circle", told, class_="ring", cx=x, cy=y, r=10.5), _text(x, y + 26, "pruned", "strong", "middle")
+        element("circle", told, class_="ring", cx=x, cy=y, r=10.5),
+        _text(x, y + 27, "pruned", "strong", "middle") if crowded else _text(x + 16, y - 8, "pruned", "strong"),
     )
 
 
@@ -260,7 +266,7 @@ def _x_ticks(frame: Frame) -> tuple[float, ...]:
 
 
 def _y_ticks(frame: Frame) -> tuple[float, ...]:
-    return numbers.ticks(frame.y_low, frame.y_high, 5)
+    return numbers.ticks(frame.y_low, frame.y_high, 7)
 
 
 def _x_axis(frame: Frame, labels: Sequence[tuple[float, str]], name: str) -> Html:

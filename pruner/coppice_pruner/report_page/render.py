@@ -31,6 +31,7 @@ _VERDICTS = {
     Outcome.MEASUREMENT_IMPOSSIBLE: "✕ Measurement impossible",
     Outcome.FAILED: "✕ Failed",
 }
+_SPACE = "\N{NO-BREAK SPACE}"
 # Nothing is loaded and nothing runs, whatever may have got past the escaping.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
@@ -96,15 +97,19 @@ def _tiles(page: ReportPage) -> Html | None:
     label, interval = energy_label(page.provenance), page.energy_reduction_interval
     asked = f"{page.config.objective.energy_reduction_percent} % asked for"
     sure = f"95 % interval {numbers.percent(interval.low)} to {numbers.percent(interval.high)}; " if interval else ""
-    tiles = [("Energy per inference saved", label(numbers.percent(saved)), sure + asked), _quality_tile(page)]
+    tiles = [
+        ("Energy per inference saved", label(_unit_apart(numbers.percent(saved))), sure + asked),
+        _quality_tile(page),
+    ]
     if pruned.latency_seconds > 0:
         tiles.append(
-            ("Speed-up of a batch", f"{numbers.digits(dense.latency_seconds / pruned.latency_seconds)} ×",
+            ("Speed-up of a batch",
+             _unit_apart(f"{numbers.digits(dense.latency_seconds / pruned.latency_seconds)}{_SPACE}×"),
              f"{numbers.seconds(dense.latency_seconds)} → {numbers.seconds(pruned.latency_seconds)}")
         )  # fmt: skip
     if dense.memory_bytes > 0:
         tiles.append(
-            ("Parameter memory saved", numbers.percent(1.0 - pruned.memory_bytes / dense.memory_bytes),
+            ("Parameter memory saved", _unit_apart(numbers.percent(1.0 - pruned.memory_bytes / dense.memory_bytes)),
              f"{numbers.size(dense.memory_bytes)} → {numbers.size(pruned.memory_bytes)}")
         )  # fmt: skip
     return element(
@@ -126,20 +131,26 @@ def _quality_tile(page: ReportPage) -> tuple[str, str, str] | None:
     dense, pruned, objective = page.dense, page.pruned, page.config.objective
     assert dense is not None
     assert pruned is not None
-    if dense.perplexity is not None and pruned.perplexity is not None:
-        allowed = objective.max_perplexity_increase_percent
+    allowed = objective.max_perplexity_increase_percent
+    if allowed is not None and dense.perplexity is not None and pruned.perplexity is not None:
         return (
-            "Perplexity", numbers.change(pruned.perplexity / dense.perplexity - 1.0),
-            f"{numbers.digits(dense.perplexity, 4)} → {numbers.digits(pruned.perplexity, 4)}"
-            + (f"; +{allowed} % allowed" if allowed is not None else ""),
+            "Perplexity", _unit_apart(numbers.change(pruned.perplexity / dense.perplexity - 1.0)),
+            f"{numbers.digits(dense.perplexity, 4)} → {numbers.digits(pruned.perplexity, 4)}; "
+            f"+{allowed} % allowed",
         )  # fmt: skip
     if dense.accuracy_ratio is None or pruned.accuracy_ratio is None:
         return None
     return (
-        "Accuracy", numbers.points(pruned.accuracy_ratio - dense.accuracy_ratio),
+        "Accuracy", _unit_apart(numbers.points(pruned.accuracy_ratio - dense.accuracy_ratio)),
         f"{numbers.percent(dense.accuracy_ratio, 2)} → {numbers.percent(pruned.accuracy_ratio, 2)}; "
         f"{objective.max_accuracy_drop_points} points may be lost",
     )  # fmt: skip
+
+
+def _unit_apart(text: str) -> Html:
+    """Return a figure with its unit set smaller."""
+    figure, space, unit = text.partition(_SPACE)
+    return join(figure, element("span", space, unit, class_="unit") if unit else None)
 
 
 def _footer(page: ReportPage) -> str:

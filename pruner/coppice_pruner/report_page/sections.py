@@ -55,14 +55,14 @@ def outcome(page: ReportPage) -> Html | None:
     # A run whose meter estimates derives power as it derives energy.
     label = energy_label(page.provenance)
     rows: list[Sequence[str] | None] = [
-        _quality_row(dense, pruned),
-        _figures(
+        *_quality_rows(dense, pruned),
+        (
             "Energy per inference",
             label(numbers.joules(dense.energy_joules)),
             label(numbers.joules(pruned.energy_joules, beside=dense.energy_joules)),
             label(numbers.change(_relative(pruned.energy_joules, dense.energy_joules))),
         ),
-        _figures(
+        (
             "Average power while inferring",
             label(numbers.watts(dense.power_watts)),
             label(numbers.watts(pruned.power_watts, beside=dense.power_watts)),
@@ -71,13 +71,13 @@ def outcome(page: ReportPage) -> Html | None:
         _times(f"Latency of a batch of {batch}, median", dense.latency_seconds, pruned.latency_seconds),
         _times("Latency of a single inference, median", dense.single_latency_seconds, pruned.single_latency_seconds)
         if batch != 1 else None,
-        _figures(
+        (
             "Parameters and buffers",
             numbers.size(dense.memory_bytes),
             numbers.size(pruned.memory_bytes, beside=dense.memory_bytes),
             numbers.change(_relative(pruned.memory_bytes, dense.memory_bytes)),
         ),
-        _figures(
+        (
             "Parameters",
             numbers.count(dense.parameters),
             numbers.count(pruned.parameters),
@@ -120,7 +120,7 @@ def pareto(page: ReportPage) -> Html | None:
     perplexity = dense.perplexity is not None and page.config.objective.max_perplexity_increase_percent is not None
     reference = dense.perplexity if perplexity else dense.accuracy_ratio
     picture = None if reference is None else _pareto_picture(page, reference, perplexity)
-    label = energy_label(page.provenance)
+    label = energy_label(page.provenance, listed=True)
     rows = [
         (
             str(step.number),
@@ -135,10 +135,10 @@ def pareto(page: ReportPage) -> Html | None:
     return section(
         "steps", "The way there",
         picture,
-        table("What each step saved is against the dense model. A step that was taken back before it was measured has a "
-              "prediction only",
+        table("What each step saved is against the dense model. A step that was taken back before it was measured has "
+              "a prediction only",
               ("Step", "Result", "Perplexity" if perplexity else "Accuracy", f"Saved, {provenance}", "Saved, predicted",
-               "Why it was taken back"), rows, words=(1, 5)),
+               "Why it was taken back"), rows, counted=True, words=(1, 5)),
     )  # fmt: skip
 
 
@@ -146,7 +146,7 @@ def layers(page: ReportPage) -> Html | None:
     """Where the energy goes."""
     if not page.layers:
         return None
-    label = energy_label(page.provenance)
+    label = energy_label(page.provenance, listed=True)
     ordered = sorted(page.layers, key=lambda layer: layer.dense_joules, reverse=True)
     shown, rest = ordered[:LARGEST_LAYERS], ordered[LARGEST_LAYERS:]
     after = all(layer.pruned_joules is not None for layer in page.layers)
@@ -210,7 +210,7 @@ def predictions(page: ReportPage) -> Html | None:
     known = [item for item in page.predictions if item.measured_joules > 0]
     if not known:
         return None
-    label = energy_label(page.provenance)
+    label = energy_label(page.provenance, listed=True)
     errors = [item.predicted_joules / item.measured_joules - 1.0 for item in known]
     full = max(*(abs(error) for error in errors), GOOD_PREDICTION)
     rows = [
@@ -239,7 +239,7 @@ def pairs(page: ReportPage) -> Html | None:
     known = [pair for pair in page.pairs if pair.dense_joules > 0]
     if not known:
         return None
-    label = energy_label(page.provenance)
+    label = energy_label(page.provenance, listed=True)
     interval, provenance = page.energy_reduction_interval, page.provenance.value.lower()
     rows = [
         (
@@ -265,7 +265,8 @@ def pairs(page: ReportPage) -> Html | None:
             charts.pair_chart(known, page.energy_reduction_ratio, interval, provenance),
             legend(*_pair_legend(page)),
         ),
-        table("Energy per inference in each pair of windows", ("Pair", "Dense", "Pruned", "Saved"), rows),
+        table(f"Energy per inference in each pair of windows, {provenance}",
+              ("Pair", "Dense", "Pruned", "Saved"), rows, counted=True),
         lead=said + claim,
     )  # fmt: skip
 
@@ -397,7 +398,9 @@ def _pareto_picture(page: ReportPage, reference: float, perplexity: bool) -> Htm
         )
     chart = charts.Pareto(
         points, reference, objective.energy_reduction_percent / 100, budget, "perplexity" if perplexity else "accuracy",
-        lambda value: _quality_text(value, perplexity), page.provenance.value.lower(), final,
+        lambda value: _quality_text(value, perplexity),
+        lambda value: numbers.digits(value) if perplexity else numbers.percent(value),
+        page.provenance.value.lower(), final,
     )  # fmt: skip
     marks = [
         (charts.mark("start", "dense"), "dense"),
@@ -445,33 +448,27 @@ def _quality_text(value: float | None, perplexity: bool) -> str:
     return numbers.digits(value, 4) if perplexity else numbers.percent(value, 2)
 
 
-def _quality_row(dense: ModelRow, pruned: ModelRow) -> Sequence[str] | None:
+def _quality_rows(dense: ModelRow, pruned: ModelRow) -> list[Sequence[str]]:
+    rows: list[Sequence[str]] = []
     if dense.perplexity is not None and pruned.perplexity is not None:
-        return _figures(
-            "Perplexity",
-            _quality_text(dense.perplexity, True),
-            _quality_text(pruned.perplexity, True),
-            numbers.change(_relative(pruned.perplexity, dense.perplexity)),
+        change = numbers.change(_relative(pruned.perplexity, dense.perplexity))
+        rows.append(
+            ("Perplexity", _quality_text(dense.perplexity, True), _quality_text(pruned.perplexity, True), change)
         )
     if dense.accuracy_ratio is not None and pruned.accuracy_ratio is not None:
-        return _figures(
-            "Accuracy",
-            _quality_text(dense.accuracy_ratio, False),
-            _quality_text(pruned.accuracy_ratio, False),
-            numbers.points(pruned.accuracy_ratio - dense.accuracy_ratio),
+        change = numbers.points(pruned.accuracy_ratio - dense.accuracy_ratio)
+        name = "Accuracy of the next token" if rows else "Accuracy"
+        rows.append(
+            (name, _quality_text(dense.accuracy_ratio, False), _quality_text(pruned.accuracy_ratio, False), change)
         )
-    return None
+    return rows
 
 
 def _times(name: str, dense: float | None, pruned: float | None) -> Sequence[str] | None:
     if dense is None or pruned is None:
         return None
     change = numbers.change(_relative(pruned, dense))
-    return _figures(name, numbers.seconds(dense), numbers.seconds(pruned, beside=dense), change)
-
-
-def _figures(name: str, dense: str, pruned: str, change: str) -> Sequence[str]:
-    return (name, dense, pruned, change)
+    return (name, numbers.seconds(dense), numbers.seconds(pruned, beside=dense), change)
 
 
 def _relative(after: float, before: float) -> float:

@@ -53,24 +53,34 @@ section { margin-top: 3.25rem; scroll-margin-top: 1rem; }
 .verdict p { font-size: 1.2rem; line-height: 1.42; margin: 0; max-width: 50rem; text-wrap: pretty; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(11.5rem, 1fr)); gap: 1px; margin: 1.25rem 0 0;
   padding: 0; background: var(--line); border: 1px solid var(--line); border-radius: .75rem; overflow: hidden; }
-.tiles > div { background: var(--sheet); padding: 1rem 1.15rem 1.05rem; }
+.tiles > div { min-width: 0; background: var(--sheet); padding: 1rem 1.15rem 1.05rem; }
 .tiles dt { font-size: .8125rem; color: var(--soft); }
 .tiles dd { margin: 0; }
-.tiles .value { font-size: 1.8rem; line-height: 1.25; font-weight: 620; letter-spacing: -.02em; white-space: nowrap; }
+.tiles .value { font-size: 1.8rem; line-height: 1.25; font-weight: 620; letter-spacing: -.02em; }
+.tiles .unit { font-size: .62em; font-weight: 500; letter-spacing: 0; }
 .tiles .detail { font-size: .8125rem; color: var(--soft); }
 .provenance { font-size: .75rem; font-style: italic; font-weight: 400; letter-spacing: 0; color: var(--soft);
   white-space: nowrap; }
 .box { overflow-x: auto; margin: 1rem 0 0; }
 table { border-collapse: collapse; width: 100%; font-size: .9375rem; line-height: 1.4; }
 caption { text-align: left; font-size: .8125rem; color: var(--soft); padding: 0 0 .45rem; }
-th, td { text-align: right; vertical-align: baseline; padding: .5rem .75rem; border-bottom: 1px solid var(--line); }
+caption span { position: sticky; left: 0; display: inline-block; max-width: min(44rem, calc(100vw - 2rem)); }
+th, td { text-align: right; vertical-align: baseline; padding: .5rem .75rem; border-bottom: 1px solid var(--line);
+  overflow-wrap: normal; }
+td { white-space: nowrap; }
+.barred th, .barred td { vertical-align: middle; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }
 thead th { font-size: .8125rem; font-weight: 600; color: var(--soft); border-bottom-color: var(--rule);
   white-space: nowrap; vertical-align: bottom; }
-tbody th { font-weight: 500; min-width: 8.5rem; }
+tbody th { font-weight: 500; }
+.counted tbody th { width: 3.5rem; }
+.names tbody th { overflow-wrap: anywhere; min-width: 6.5rem; }
 td .provenance { display: block; line-height: 1.2; }
-td.words, th.words { text-align: left; min-width: 13rem; }
+.names td .provenance, .counted td .provenance { display: inline; }
+td.words, th.words { text-align: left; }
+td.words { white-space: normal; }
+td.words.last { min-width: 13rem; width: 38%; }
 .names tbody th, .exact { font-family: var(--mono); font-size: .8125rem; }
 .mark { white-space: nowrap; font-weight: 550; }
 .kept { color: var(--pruned); } .back { color: var(--back); }
@@ -98,7 +108,8 @@ figure { margin: 1.1rem 0 0; }
 figcaption { font-size: .8125rem; color: var(--soft); margin-top: .5rem; max-width: 44rem; }
 svg.chart { display: block; width: 100%; height: auto; }
 svg.narrow { display: none; }
-svg text { font-size: 12.5px; fill: var(--soft); }
+svg text { font-size: 12.5px; fill: var(--soft); paint-order: stroke; stroke: var(--paper); stroke-width: 3px;
+  stroke-linejoin: round; }
 svg .strong { fill: var(--ink); font-weight: 600; }
 svg .target { fill: var(--limit); }
 svg .grid { stroke: var(--line); } svg .axis { stroke: var(--rule); }
@@ -127,7 +138,12 @@ footer { margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--line);
   .tiles .value { font-size: 1.4rem; }
   svg.wide { display: none; }
   svg.narrow { display: block; }
-  th, td { padding: .45rem .5rem; }
+  table { font-size: .78rem; }
+  thead th, caption { font-size: .75rem; }
+  th, td { padding: .45rem .3rem; }
+  .provenance { font-size: .6875rem; }
+  .names td .provenance, .counted td .provenance { display: block; }
+  .bars { min-width: 5rem; width: 30%; }
 }
 @media print {
   @page { size: A4; margin: 16mm 15mm 18mm; }
@@ -138,22 +154,22 @@ footer { margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--line);
     --dense: #66758a; --pruned: #1d7a4f; --back: #b23c17; --limit: #8a5a00;
     --zone: #1d7a4f14; --good-wash: #fff; --bad-wash: #fff;
   }
-  body { font-size: 9.5pt; line-height: 1.4; }
+  html { font-size: 12.5px; }
+  body { line-height: 1.4; }
   .page { max-width: none; padding: 0; }
   header { padding: 0; }
   nav, .skip { display: none; }
   section { margin-top: 8mm; }
-  h2, h3, caption { break-after: avoid; }
-  tr, figure, dl > div, .verdict, .tiles { break-inside: avoid; }
+  h2, h3, caption, .lead, section > p, section > .legend { break-after: avoid; }
+  p, tr, figure, dl > div, .verdict, .tiles, .short { break-inside: avoid; }
   thead { display: table-header-group; }
   .box { overflow: visible; }
-  table { font-size: 8.5pt; }
-  th, td { padding: 1.3mm 2mm; }
-  tbody th, td.words, .bars { min-width: 0; }
-  pre { white-space: pre-wrap; overflow: visible; font-size: 7.5pt; break-inside: auto; }
+  th, td { padding: 1.2mm 2mm; }
+  .names tbody th, td.words, td.words.last, .bars { min-width: 0; }
+  td { white-space: normal; }
+  pre { white-space: pre-wrap; overflow: visible; break-inside: avoid; }
   .verdict { border: 1px solid var(--rule); border-left: .4rem solid var(--pruned); padding: 4mm 5mm; }
-  .verdict p { font-size: 11.5pt; }
-  .tiles .value { font-size: 15pt; }
+  dl.facts { grid-template-columns: repeat(3, 1fr); gap: 2.5mm 6mm; }
   .tiles { grid-template-columns: repeat(4, 1fr); }
   svg.wide { display: block; } svg.narrow { display: none; }
 }

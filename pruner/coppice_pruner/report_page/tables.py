@@ -8,13 +8,24 @@ from coppice_api.base import Provenance
 from coppice_pruner.report_page.markup import Html, element, join
 from coppice_pruner.report_page.page import Fact
 
+_SHORT = 12
+"""A table of so many rows stays on one sheet of paper; a longer one repeats its heading on the next."""
 
-def energy_label(provenance: Provenance) -> Callable[[str], Html]:
-    """Return what puts the provenance at a figure of energy, or at one that follows from energies."""
+
+def energy_label(provenance: Provenance, *, listed: bool = False) -> Callable[[str], Html]:
+    """Return what puts the provenance at a figure of energy, or at one that follows from energies.
+
+    Args:
+        provenance: Of the energy.
+        listed: Whether the figure is one of many in a table that names the provenance above them. What was measured
+            is then not said again at each; what was not, is.
+    """
     word = provenance.value.lower()
+    quiet = listed and provenance is Provenance.MEASURED
 
     def labelled(text: str) -> Html:
-        return element("span", text, " ", element("span", word, class_="provenance"), class_="energy")
+        label = None if quiet else join(" ", element("span", word, class_="provenance"))
+        return element("span", text, label, class_="energy")
 
     return labelled
 
@@ -33,7 +44,7 @@ def section(key: str, title: str, *children: Html | None, lead: str | None = Non
 
 def table(
     caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, names: bool = False,
-    words: Sequence[int] = (), bars: Sequence[int] = (),
+    counted: bool = False, words: Sequence[int] = (), bars: Sequence[int] = (),
 ) -> Html:  # fmt: skip
     """Return a table in a box of its own that scrolls where it is wider than the page.
 
@@ -42,12 +53,15 @@ def table(
         columns: Headings; the first is that of the rows' names.
         rows: Cells, the name of the row first.
         names: Whether the rows are named by something from a program, set in a fixed width.
+        counted: Whether the rows are named by a number.
         words: Columns of sentences, set to the left.
         bars: Columns of bars.
     """
 
     def style(position: int) -> str | None:
-        return "words" if position in words else "bars" if position in bars else None
+        if position in words:
+            return "words last" if position == len(columns) - 1 else "words"
+        return "bars" if position in bars else None
 
     head = [
         element("th", name, scope="col", class_="words" if position in words or position in bars else None)
@@ -65,13 +79,15 @@ def table(
         "div",
         element(
             "table",
-            element("caption", caption),
+            element("caption", element("span", caption)),
             element("thead", element("tr", *head)),
             element("tbody", *body),
-            class_="names" if names else None,
+            class_=" ".join(
+                name for name, on in (("names", names), ("counted", counted), ("barred", bool(bars))) if on
+            ) or None,
         ),
         # Focusable, so that a keyboard can scroll it.
-        class_="box", tabindex=0, role="region", aria_label=caption,
+        class_="box short" if len(rows) <= _SHORT else "box", tabindex=0, role="region", aria_label=caption,
     )  # fmt: skip
 
 

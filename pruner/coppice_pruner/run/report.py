@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import html
+import platform
 from collections.abc import Mapping, Sequence
-from string import Template
+from importlib import metadata
 
 from coppice_api.base import Provenance
-from coppice_api.run import ModelFigures, Outcome, RunConfig, RunReport
+from coppice_api.run import Outcome, RunConfig, RunReport
+from coppice_pruner import report_page
 from coppice_pruner.measurement import paper_metrics
 from coppice_pruner.meters import Meter
+from coppice_pruner.report_page import (
+    Carbon,
+    Fact,
+    Interval,
+    LayerEnergy,
+    ModelRow,
+    Prediction,
+    ReportPage,
+    RunCost,
+    Step,
+)
 from coppice_pruner.run.journal import Iteration
 from coppice_pruner.run.loop import LoopResult
 
@@ -67,85 +79,64 @@ def report_of(
     )
 
 
-_PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>$title</title>
-<style>
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b2a21}
-table{border-collapse:collapse;width:100%;margin:1rem 0}
-th,td{border-bottom:1px solid #cdd8d0;padding:.35rem .6rem;text-align:right}
-th:first-child,td:first-child{text-align:left}
-.back{color:#8a2f1d}.note{color:#4d6155}
-</style></head><body>
-<h1>$title</h1>
-<p><strong>$outcome.</strong> $message</p>
-<p class="note">Energy is <strong>$provenance</strong> by meter $meter on $device.</p>
-<table><thead><tr><th></th><th>dense</th><th>pruned</th></tr></thead><tbody>$figures</tbody></table>
-<h2>Steps</h2>
-<table><thead><tr><th>step</th><th>result</th><th>accuracy</th><th>energy saved, predicted</th>
-<th>energy saved, $provenance</th><th>widths</th></tr></thead><tbody>$steps</tbody></table>
-<h2>Where the dense model's energy goes</h2>
-<table><thead><tr><th>layer</th><th>J per inference ($provenance)</th><th>share</th></tr></thead>
-<tbody>$layers</tbody></table>
-<h2>The run itself</h2>
-<p>It used $run_joules ($provenance) in $seconds s$break_even.</p>
-</body></html>
-""")
-
-
 def html_of(
     report: RunReport, config: RunConfig, iterations: Sequence[Iteration], layer_energies: Mapping[str, float]
 ) -> str:
-    """Return the report as one self-contained page. Everything that came from outside is escaped."""
-    provenance = (report.provenance or Provenance.ESTIMATED).value.lower()
-    break_even = (
-        f"; {report.break_even_inferences:,} inferences of the pruned model pay that back"
-        if report.break_even_inferences
-        else ""
+    """Return the report as one self-contained page."""
+    return report_page.render(page_of(report, config, iterations, layer_energies))
+
+
+def page_of(
+    report: RunReport, config: RunConfig, iterations: Sequence[Iteration], layer_energies: Mapping[str, float]
+) -> ReportPage:
+    """Return what the page shows of a run; what the report does not hold is absent."""
+    interval, intensity = report.energy_reduction_interval, config.measurement.carbon_intensity_grams_per_kilowatt_hour
+    return ReportPage(
+        config=config,
+        outcome=report.outcome,
+        message=report.message,
+        provenance=report.provenance or Provenance.ESTIMATED,
+        meter=report.meter or "",
+        device=report.device or "",
+        dense=ModelRow.of(report.dense) if report.dense else None,
+        pruned=ModelRow.of(report.pruned) if report.pruned else None,
+        energy_reduction_ratio=report.energy_reduction_ratio,
+        energy_reduction_interval=Interval(*interval) if interval else None,
+        steps=tuple(
+            Step(
+                item.number, item.accepted, item.predicted_reduction_ratio, item.energy_reduction_ratio,
+                accuracy_ratio=item.accuracy_ratio, reason=item.reason,
+            )
+            for item in iterations
+        ),
+        layers=tuple(LayerEnergy(name, joules) for name, joules in layer_energies.items()),
+        predictions=_predictions(report, iterations),
+        carbon=None if intensity is None else Carbon(intensity, source="spec.measurement"),
+        run_cost=RunCost(
+            report.run_energy_joules, report.duration_seconds, report.break_even_inferences, report.phase_seconds
+        ),
+        origin=_versions(),
+    )  # fmt: skip
+
+
+def _predictions(report: RunReport, iterations: Sequence[Iteration]) -> tuple[Prediction, ...]:
+    if report.dense is None:
+        return ()
+    dense_joules = report.dense.energy_joules
+    return tuple(
+        Prediction(
+            f"Step {item.number}",
+            dense_joules * (1.0 - item.predicted_reduction_ratio),
+            dense_joules * (1.0 - item.energy_reduction_ratio),
+        )
+        for item in iterations
+        if item.energy_reduction_ratio is not None
     )
-    return _PAGE.substitute(
-        title=html.escape(f"{config.namespace}/{config.name} on {config.hardware}"),
-        outcome="Target met" if report.outcome is Outcome.TARGET_MET else "Target not met",
-        message=html.escape(report.message),
-        provenance=provenance,
-        meter=html.escape(report.meter or ""),
-        device=html.escape(report.device or ""),
-        figures=_figure_rows(report.dense, report.pruned, provenance) if report.dense and report.pruned else "",
-        steps="".join(_step_row(item) for item in iterations),
-        layers=_layer_rows(layer_energies),
-        run_joules=f"{report.run_energy_joules or 0:.1f} J",
-        seconds=f"{report.duration_seconds or 0:.0f}",
-        break_even=break_even,
-    )
 
 
-def _figure_rows(dense: ModelFigures, pruned: ModelFigures, provenance: str) -> str:
-    rows = [
-        ("accuracy", f"{dense.accuracy_ratio:.2%}", f"{pruned.accuracy_ratio:.2%}"),
-        (f"J per inference ({provenance})", f"{dense.energy_joules:.3g}", f"{pruned.energy_joules:.3g}"),
-        (f"average power, W ({provenance})", f"{dense.power_watts:.3g}", f"{pruned.power_watts:.3g}"),
-        ("median latency of a batch, ms", f"{dense.latency_seconds * 1e3:.3g}", f"{pruned.latency_seconds * 1e3:.3g}"),
-        ("memory, bytes", f"{dense.memory_bytes:,}", f"{pruned.memory_bytes:,}"),
-        ("parameters", f"{dense.parameters:,}", f"{pruned.parameters:,}"),
-    ]
-    return "".join(f"<tr><td>{name}</td><td>{one}</td><td>{other}</td></tr>" for name, one, other in rows)
-
-
-def _step_row(item: Iteration) -> str:
-    result = "accepted" if item.accepted else f'<span class="back">taken back: {html.escape(item.reason)}</span>'
-    cells = [
-        str(item.number),
-        result,
-        "" if item.accuracy_ratio is None else f"{item.accuracy_ratio:.2%}",
-        f"{item.predicted_reduction_ratio:.1%}",
-        "" if item.energy_reduction_ratio is None else f"{item.energy_reduction_ratio:.1%}",
-        html.escape(", ".join(str(width) for width in item.widths.values())),
-    ]
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-
-
-def _layer_rows(layer_energies: Mapping[str, float]) -> str:
-    total = sum(layer_energies.values()) or 1.0
-    return "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{joules:.3g}</td><td>{joules / total:.1%}</td></tr>"
-        for name, joules in layer_energies.items()
+def _versions() -> tuple[Fact, ...]:
+    packages = (("Coppice", "coppice"), ("PyTorch", "torch"), ("Torch-Pruning", "torch-pruning"))
+    return (
+        *(Fact(name, metadata.version(package)) for name, package in packages),
+        Fact("Python", platform.python_version()),
     )
