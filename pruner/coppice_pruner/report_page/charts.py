@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -217,7 +218,8 @@ def _pair_marks(
         ) if interval else None,
         _x_axis(frame, [(value, numbers.percent(value, places)) for value in _x_ticks(frame)],
                 f"energy per inference saved ({provenance})"),
-        _line(frame.x(ratio), frame.top, frame.x(ratio), bottom, "error") if ratio is not None else None,
+        _line(frame.x(ratio), frame.top, frame.x(ratio), bottom, "error")
+        if ratio is not None and math.isfinite(ratio) else None,
         *(
             element(
                 "circle", element("title", f"Pair {number}: {numbers.percent(value)} saved ({provenance})"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -119,7 +120,9 @@ def pareto(page: ReportPage) -> Html | None:
     provenance = page.provenance.value.lower()
     perplexity = dense.perplexity is not None and page.config.objective.max_perplexity_increase_percent is not None
     reference = dense.perplexity if perplexity else dense.accuracy_ratio
-    picture = None if reference is None else _pareto_picture(page, reference, perplexity)
+    picture = (
+        None if reference is None or not math.isfinite(reference) else _pareto_picture(page, reference, perplexity)
+    )
     label = energy_label(page.provenance, listed=True)
     rows = [
         (
@@ -236,7 +239,7 @@ def predictions(page: ReportPage) -> Html | None:
 
 def pairs(page: ReportPage) -> Html | None:
     """What the interval is made of."""
-    known = [pair for pair in page.pairs if pair.dense_joules > 0]
+    known = [pair for pair in page.pairs if pair.dense_joules > 0 and math.isfinite(pair.pruned_joules)]
     if not known:
         return None
     label = energy_label(page.provenance, listed=True)
@@ -387,15 +390,15 @@ def _pareto_picture(page: ReportPage, reference: float, perplexity: bool) -> Htm
             predicted=saved is None, interval=step.interval,
         )
         for step in page.steps
-        if (quality := _quality(step, perplexity)) is not None
         for saved in (step.energy_reduction_ratio,)
+        if (quality := _quality(step, perplexity)) is not None and math.isfinite(quality)
+        if math.isfinite(step.predicted_reduction_ratio if saved is None else saved)
     )  # fmt: skip
     final = None
     reached = _quality(page.pruned, perplexity) if page.pruned else None
-    if page.energy_reduction_ratio is not None and reached is not None:
-        final = charts.ParetoPoint(
-            "", page.energy_reduction_ratio, reached, accepted=True, interval=page.energy_reduction_interval
-        )
+    saved_ratio = page.energy_reduction_ratio
+    if saved_ratio is not None and reached is not None and math.isfinite(saved_ratio) and math.isfinite(reached):
+        final = charts.ParetoPoint("", saved_ratio, reached, accepted=True, interval=page.energy_reduction_interval)
     chart = charts.Pareto(
         points, reference, objective.energy_reduction_percent / 100, budget, "perplexity" if perplexity else "accuracy",
         lambda value: _quality_text(value, perplexity),

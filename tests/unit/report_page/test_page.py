@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -129,13 +130,13 @@ def test_the_verdict_comes_first_and_in_words() -> None:
 
 
 def test_nothing_from_outside_becomes_markup() -> None:
+    # Pydantic lets no lone surrogate in.
+    carried = HOSTILE.removesuffix("\ud800")
     hostile_config = config(
-        namespace=HOSTILE, name=HOSTILE, hardware=HOSTILE, spec_digest=HOSTILE,
-        artifacts_uri=f"file:///{HOSTILE}/a/b/c/d",
-        model=ModelSource.model_construct(uri=HOSTILE, sha256=None),
-        dataset=DatasetSource.model_construct(uri=HOSTILE, sha256=None),
-    ) if False else config(namespace="n", name="m" + HOSTILE[:-1], hardware=HOSTILE[:-1], spec_digest=HOSTILE[:-1],
-                           artifacts_uri=f"file:///{HOSTILE[:-1]}/a/b/c/d")  # fmt: skip
+        namespace=carried, name=carried, hardware=carried, spec_digest=carried,
+        artifacts_uri=f"file:///{carried}/a/b/c/d", model=ModelSource(uri=f"file://{carried}"),
+        dataset=DatasetSource(uri=f"file://{carried}"),
+    )  # fmt: skip
     facts = (Fact(HOSTILE, HOSTILE), Fact(HOSTILE, HOSTILE, exact=True))
     text = render(
         page(
@@ -173,10 +174,9 @@ def test_the_page_refers_to_nothing_outside_itself() -> None:
 
 def test_an_estimate_is_called_one_at_each_figure_of_energy() -> None:
     text = render(page(provenance=Provenance.ESTIMATED)).replace("\N{NO-BREAK SPACE}", " ")
-    figures = re.findall(r"[\d.,]+ [nµmkMG]?(?:J|W|g)\b(?! CO₂)(.{0,60})", _visible(text))
-    unlabelled = [rest for rest in figures if "estimated" not in rest and "|" not in rest]
-    assert len(figures) > 80
-    assert not unlabelled
+    figures = re.findall(r"[\d.,]+ [nµmkMG]?(?:J|W|g)\b(?! CO₂)(?=(.{0,12}))", _visible(text))
+    assert len(figures) > 50
+    assert {rest for rest in figures if not rest.startswith((" estimated", " |"))} == set()
 
 
 def _visible(text: str) -> str:
@@ -277,7 +277,7 @@ def test_headings_go_down_one_level_at_a_time() -> None:
     levels = [int(tag[1]) for tag, _ in read(page()).elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
 
 
 @pytest.mark.parametrize(
@@ -314,5 +314,9 @@ def test_the_manifest_asks_for_the_same_run() -> None:
     assert job.spec.algorithm == want.algorithm
     assert job.spec.measurement == want.measurement
     assert job.spec.output.uri == "pvc://runs"
-    assert run_config(job, job.spec.hardware[0]).artifacts_uri.startswith("pvc://runs/vision/vgg-shapes/")
+    again = run_config(
+        job.spec, job.spec.hardware[0], namespace=want.namespace, name=want.name, claim_mounts={}
+    )  # fmt: skip
+    assert again.artifacts_uri.startswith("pvc://runs/vision/vgg-shapes/")
+    assert again.artifacts_uri.endswith("/h100-sxm")
     assert manifest_of(want).replace("'", "&#x27;") in render(page())
