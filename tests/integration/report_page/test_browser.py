@@ -90,7 +90,8 @@ _OVERLAPS = """
 [...document.querySelectorAll('svg.chart')].filter((svg) => svg.getBoundingClientRect().width).flatMap((svg) => {
   const texts = [...svg.querySelectorAll('text')].map((text) => [text.textContent, text.getBoundingClientRect()]);
   return texts.flatMap(([one, a], i) => texts.slice(i + 1).filter(([, b]) =>
-    Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4
+    Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+    && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4
   ).map(([other]) => one + ' | ' + other));
 })
 """
@@ -209,6 +210,9 @@ def test_a_screen_reader_finds_landmarks_and_named_pictures(tab: Tab, address: s
     roles = {role for role, _ in known}
     assert {"main", "banner", "navigation", "contentinfo", "heading"} <= roles
     assert [role for role, name in known if role in ("image", "img", "region", "table") and not name.strip()] == []
+    # A region without a name is none.
+    regions = "document.querySelectorAll('section, .box, pre').length"
+    assert sum(role == "region" for role, _ in known) == tab.evaluate(regions)
     assert tab.evaluate("document.documentElement.lang") == "en"
     assert tab.evaluate("document.title").endswith("Coppice")
 
