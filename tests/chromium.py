@@ -112,19 +112,24 @@ def _fetch(directory: Path) -> None:
         found = "sha512-" + base64.b64encode(hashlib.sha512(tarball.read_bytes()).digest()).decode()
         # Not a reason to skip: somebody changed what was pinned.
         assert found == INTEGRITY, f"{PACKAGE}@{VERSION} has {found}, want {INTEGRITY}"
-        with tarfile.open(tarball) as archive:
-            archive.extractall(aside, filter="data")
+        _unpack(tarball, aside)
         ready = aside / "ready"
         ready.mkdir()
         for name in ("al2023.tar", "fonts.tar", "swiftshader.tar", "chromium"):
             _command(["node", "-e", _INFLATE, f"package/bin/{name}.br", f"ready/{name}"], aside)
         for name in ("al2023.tar", "fonts.tar", "swiftshader.tar"):
-            with tarfile.open(ready / name) as archive:
-                archive.extractall(ready, filter="data")
+            _unpack(ready / name, ready)
             (ready / name).unlink()
         (ready / "fonts.conf").write_text(_FONTS.format(directory=directory))
         (ready / "chromium").chmod(0o755)
         ready.rename(directory)
+
+
+def _unpack(tarball: Path, directory: Path) -> None:
+    with tarfile.open(tarball) as archive:
+        # Python 3.11.2, as Debian 12 has it, knows no filters yet.
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _path: member)
+        archive.extractall(directory)
 
 
 def _command(arguments: list[str], directory: Path) -> None:
@@ -237,4 +242,4 @@ def _address(process: subprocess.Popen[bytes], profile: Path, log: Path) -> str:
                     if target["type"] == "page":
                         return str(target["webSocketDebuggerUrl"])
         time.sleep(0.05)
-    raise ChromiumUnavailableError(f"{process.args[0]} did not start: {log.read_text()[-1500:]}")  # type: ignore[index]
+    raise ChromiumUnavailableError(f"Chromium did not start: {log.read_text()[-1500:]}")

@@ -17,7 +17,8 @@ def manifest_of(config: RunConfig) -> str:
     A version with other defaults then still repeats it. Node selectors, image and rollout say where and what next,
     not what: they are no part of the run contract and so not here.
     """
-    run = config.to_dict()
+    # No warning of a value that its type would refuse: a report says what was run.
+    run = config.model_dump(mode="json", by_alias=True, exclude_none=True, warnings=False)
     manifest = {
         "apiVersion": "coppice.dev/v1alpha1",
         "kind": PruneJob.KIND,
