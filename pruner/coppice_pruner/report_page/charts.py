@@ -13,6 +13,9 @@ from coppice_pruner.report_page.page import Interval, Pair
 _FAR_POINTS = 4.0
 """A step that lost more than this many times the budget is drawn at the edge: it would flatten all others."""
 
+_LETTER, _LINE = 7.5, 12.0
+"""Room for a letter and a line of a label, in units of the picture."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -64,8 +67,8 @@ class Pareto:
     """The worst that is allowed."""
     quality_name: str
     quality_text: Callable[[float], str]
-    tick_text: Callable[[float], str]
-    """Shorter: ticks are round."""
+    tick_text: Callable[[float, int], str]
+    """Of a quality, with so many decimal places if it is a percentage."""
     provenance: str
     final: ParetoPoint | None = None
 
@@ -89,53 +92,92 @@ def pareto(chart: Pareto) -> Html:
     )  # fmt: skip
 
 
+class Labels:
+    """Texts that never cover each other: one that finds its place taken is left out; its mark still has a title."""
+
+    def __init__(self) -> None:
+        self._taken: list[tuple[float, float, float]] = []
+
+    def put(self, x: float, y: float, text: str, class_: str = "", anchor: str = "start") -> Html | None:
+        """Return a text, or None where another stands already."""
+        width = _LETTER * len(text)
+        left = x - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+        if any(left < end and left + width > start and abs(y - line) < _LINE for start, end, line in self._taken):
+            return None
+        self._taken.append((left, left + width, y))
+        return _text(x, y, text, class_, anchor)
+
+
 def _pareto_marks(chart: Pareto, width: float, height: float) -> Html:
-    shown = [_clamped(chart, point.quality) for point in chart.points]
+    frame, labels = _pareto_frame(chart, width, height), Labels()
+
+    def place(point: ParetoPoint) -> tuple[float, float]:
+        return frame.x(point.saved_ratio), frame.y(chart.sign * _clamped(chart, point.quality))
+
+    origin = (frame.x(0.0), frame.y(chart.sign * chart.dense_quality))
+    road = [origin, *(place(point) for point in chart.points if point.accepted)]
     final = [chart.final] if chart.final else []
-    qualities = [chart.sign * value for value in (
-        chart.dense_quality, chart.budget_quality, *shown, *(point.quality for point in final),
-    )]  # fmt: skip
+    texts = [
+        *_pareto_names(chart, frame, labels, origin),
+        *(_final_name(*place(point), frame, labels) for point in final),
+        # The later a step, the more it matters.
+        *(_step_name(chart, point, *place(point), labels) for point in reversed(chart.points)),
+    ]
+    return join(
+        _pareto_field(chart, frame),
+        element("path", class_="path", d=_path(road)) if len(road) > 1 else None,
+        _error_bars([*chart.points, *final], frame, chart.sign),
+        element("circle", class_="start", cx=origin[0], cy=origin[1], r=5.5),
+        *(_step_mark(chart, point, *place(point)) for point in chart.points),
+        *(_final_mark(chart, point, *place(point)) for point in final),
+        *texts,
+    )
+
+
+def _pareto_frame(chart: Pareto, width: float, height: float) -> Frame:
+    points = [*chart.points, *([chart.final] if chart.final else [])]
+    qualities = [
+        chart.sign * value
+        for value in (
+            chart.dense_quality, chart.budget_quality, *(_clamped(chart, point.quality) for point in points)
+        )
+    ]  # fmt: skip
+    saved = [0.0, chart.target_ratio, *(point.saved_ratio for point in points)]
+    saved += [end for point in points if point.interval for end in (point.interval.low, point.interval.high)]
     span = max(qualities) - min(qualities) or abs(chart.dense_quality) * 0.01 or 1.0
-    saved = [0.0, chart.target_ratio, *(point.saved_ratio for point in (*chart.points, *final))]
-    saved += [end for point in (*chart.points, *final) if point.interval for end in (
-        point.interval.low, point.interval.high,
-    )]  # fmt: skip
     reach = max(saved) - min(saved)
-    frame = Frame(
+    return Frame(
         width, height, min(saved) - 0.03 * reach, max(saved) + 0.06 * reach,
         min(qualities) - 0.12 * span, max(qualities) + 0.14 * span,
     )  # fmt: skip
 
-    def place(point: ParetoPoint, quality: float) -> tuple[float, float]:
-        return frame.x(point.saved_ratio), frame.y(chart.sign * quality)
 
-    placed = [(point, quality, *place(point, quality)) for point, quality in zip(chart.points, shown, strict=True)]
-    origin = (frame.x(0.0), frame.y(chart.sign * chart.dense_quality))
-    road = [origin, *((x, y) for point, _, x, y in placed if point.accepted)]
+def _pareto_field(chart: Pareto, frame: Frame) -> Html:
     target_x, budget_y = frame.x(chart.target_ratio), frame.y(chart.sign * chart.budget_quality)
     right, bottom = frame.width - frame.right, frame.height - frame.bottom
-    late = target_x > (frame.left + right) / 2
+    ticks = numbers.ticks(frame.y_low, frame.y_high, 7)
+    places = 0 if all(abs(tick * 100 - round(tick * 100)) < 1e-6 for tick in ticks) else 1
     return join(
         element("rect", class_="zone", x=target_x, y=frame.top, width=right - target_x, height=budget_y - frame.top),
         _x_axis(frame, [(value, numbers.percent(value, 0)) for value in _x_ticks(frame)],
                 f"energy per inference saved ({chart.provenance})"),
-        _y_axis(frame, [(value, chart.tick_text(chart.sign * value)) for value in _y_ticks(frame)],
-                chart.quality_name),
+        _y_axis(frame, [(tick, chart.tick_text(chart.sign * tick, places)) for tick in ticks], chart.quality_name),
         _line(target_x, frame.top, target_x, bottom, "limit"),
         _line(frame.left, budget_y, right, budget_y, "limit"),
-        _text(target_x + (-6 if late else 6), frame.top - 8, f"target {numbers.percent(chart.target_ratio, 0)}",
-              "target", "end" if late else "start"),
-        _text(frame.left + 6, budget_y + 15, "budget", "target"),
-        element("path", class_="path", d=_path(road)) if len(road) > 1 else None,
-        _error_bars([*chart.points, *final], frame, chart.sign),
-        element("circle", class_="start", cx=origin[0], cy=origin[1], r=5.5),
-        _text(origin[0] + 9, origin[1] - 8, "dense", "strong"),
-        *(_mark(chart, point, quality, x, y) for point, quality, x, y in placed),
-        *(
-            _final(chart, point, *place(point, point.quality), crowded=place(point, 0.0)[0] > right - 65)
-            for point in final
-        ),
     )  # fmt: skip
+
+
+def _pareto_names(
+    chart: Pareto, frame: Frame, labels: Labels, origin: tuple[float, float]
+) -> tuple[Html | None, ...]:  # fmt: skip
+    target_x, budget_y = frame.x(chart.target_ratio), frame.y(chart.sign * chart.budget_quality)
+    late = target_x > frame.width / 2
+    target = f"target {numbers.percent(chart.target_ratio, 0)}"
+    return (
+        labels.put(origin[0] + 9, origin[1] - 8, "dense", "strong"),
+        labels.put(target_x + (-6 if late else 6), frame.top - 8, target, "target", "end" if late else "start"),
+        labels.put(frame.left + 6, budget_y + 15, "budget", "target"),
+    )
 
 
 def clipped(chart: Pareto) -> bool:
@@ -149,7 +191,7 @@ def _clamped(chart: Pareto, quality: float) -> float:
     return chart.sign * max(chart.sign * quality, chart.sign * floor)
 
 
-def _mark(chart: Pareto, point: ParetoPoint, quality: float, x: float, y: float) -> Html:
+def _step_mark(chart: Pareto, point: ParetoPoint, x: float, y: float) -> Html:
     told = element(
         "title",
         f"Step {point.label}, {'kept' if point.accepted else 'taken back'}: {chart.quality_name} "
@@ -157,25 +199,30 @@ def _mark(chart: Pareto, point: ParetoPoint, quality: float, x: float, y: float)
         f"({'predicted' if point.predicted else chart.provenance})",
     )
     if point.accepted:
-        return join(
-            element("circle", told, class_="accepted", cx=x, cy=y, r=5.5),
-            _text(x, y - (15 if chart.final else 11), point.label, "", "middle"),
-        )
-    beyond = "↓" if quality != point.quality else ""
-    cross = f"M{x - 4.5:.1f} {y - 4.5:.1f}l9 9m0 -9l-9 9"
-    return join(element("path", told, class_="rejected", d=cross), _text(x + 9, y + 4, point.label + beyond))
+        return element("circle", told, class_="accepted", cx=x, cy=y, r=5.5)
+    return element("path", told, class_="rejected", d=f"M{x - 4.5:.1f} {y - 4.5:.1f}l9 9m0 -9l-9 9")
 
 
-def _final(chart: Pareto, point: ParetoPoint, x: float, y: float, *, crowded: bool) -> Html:
+def _step_name(chart: Pareto, point: ParetoPoint, x: float, y: float, labels: Labels) -> Html | None:
+    if point.accepted:
+        return labels.put(x, y - (15 if chart.final else 11), point.label, "", "middle")
+    beyond = "↓" if _clamped(chart, point.quality) != point.quality else ""
+    return labels.put(x + 9, y + 4, point.label + beyond)
+
+
+def _final_mark(chart: Pareto, point: ParetoPoint, x: float, y: float) -> Html:
     told = element(
         "title",
         f"The pruned model, full comparison: {chart.quality_name} {chart.quality_text(point.quality)}, energy saved "
         f"{numbers.percent(point.saved_ratio)} ({chart.provenance})",
     )
-    return join(
-        element("circle", told, class_="ring", cx=x, cy=y, r=10.5),
-        _text(x, y + 27, "pruned", "strong", "middle") if crowded else _text(x + 16, y - 8, "pruned", "strong"),
-    )
+    return element("circle", told, class_="ring", cx=x, cy=y, r=10.5)
+
+
+def _final_name(x: float, y: float, frame: Frame, labels: Labels) -> Html | None:
+    if x > frame.width - frame.right - 65:
+        return labels.put(x, y + 27, "pruned", "strong", "middle")
+    return labels.put(x + 16, y - 8, "pruned", "strong")
 
 
 def _error_bars(points: Sequence[ParetoPoint], frame: Frame, sign: int) -> Html:
@@ -265,10 +312,6 @@ def _both_sizes(
 
 def _x_ticks(frame: Frame) -> tuple[float, ...]:
     return numbers.ticks(frame.x_low, frame.x_high, 8 if frame.width > 500 else 4)
-
-
-def _y_ticks(frame: Frame) -> tuple[float, ...]:
-    return numbers.ticks(frame.y_low, frame.y_high, 7)
 
 
 def _x_axis(frame: Frame, labels: Sequence[tuple[float, str]], name: str) -> Html:

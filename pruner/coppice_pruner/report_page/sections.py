@@ -61,7 +61,11 @@ def outcome(page: ReportPage) -> Html | None:
             "Energy per inference",
             label(numbers.joules(dense.energy_joules)),
             label(numbers.joules(pruned.energy_joules, beside=dense.energy_joules)),
-            label(numbers.change(_relative(pruned.energy_joules, dense.energy_joules))),
+            label(numbers.change(
+                _relative(pruned.energy_joules, dense.energy_joules) if page.energy_reduction_ratio is None
+                # Every pair with equal weight, as everywhere else on the page.
+                else -page.energy_reduction_ratio
+            )),
         ),
         (
             "Average power while inferring",
@@ -124,6 +128,7 @@ def pareto(page: ReportPage) -> Html | None:
         None if reference is None or not math.isfinite(reference) else _pareto_picture(page, reference, perplexity)
     )
     label = energy_label(page.provenance, listed=True)
+    reasons = any(step.reason for step in page.steps)
     rows = [
         (
             str(step.number),
@@ -131,17 +136,19 @@ def pareto(page: ReportPage) -> Html | None:
             _quality_text(_quality(step, perplexity), perplexity),
             label(numbers.percent(step.energy_reduction_ratio)) if step.energy_reduction_ratio is not None else "–",
             numbers.percent(step.predicted_reduction_ratio),
-            step.reason,
+            *([step.reason] if reasons else []),
         )
         for step in page.steps
     ]
+    columns = (
+        "Step", "Result", "Perplexity" if perplexity else "Accuracy", f"Saved, {provenance}", "Saved, predicted",
+        *(["Why it was taken back"] if reasons else []),
+    )  # fmt: skip
     return section(
         "steps", "The way there",
         picture,
         table("What each step saved is against the dense model. A step that was taken back before it was measured has "
-              "a prediction only",
-              ("Step", "Result", "Perplexity" if perplexity else "Accuracy", f"Saved, {provenance}", "Saved, predicted",
-               "Why it was taken back"), rows, counted=True, words=(1, 5)),
+              "a prediction only", columns, rows, counted=True, words=(1, 5)),
     )  # fmt: skip
 
 
@@ -402,13 +409,15 @@ def _pareto_picture(page: ReportPage, reference: float, perplexity: bool) -> Htm
     chart = charts.Pareto(
         points, reference, objective.energy_reduction_percent / 100, budget, "perplexity" if perplexity else "accuracy",
         lambda value: _quality_text(value, perplexity),
-        lambda value: numbers.digits(value) if perplexity else numbers.percent(value),
+        lambda value, places: numbers.digits(value) if perplexity else numbers.percent(value, places),
         page.provenance.value.lower(), final,
     )  # fmt: skip
     marks = [
         (charts.mark("start", "dense"), "dense"),
-        (charts.mark("accepted", "kept"), "step kept"),
-        (charts.mark("rejected", "taken back"), "step taken back"),
+        (charts.mark("accepted", "kept"), "step kept") if any(point.accepted for point in points) else None,
+        (charts.mark("rejected", "taken back"), "step taken back")
+        if not all(point.accepted for point in points)
+        else None,
         (charts.mark("ring", "pruned"), "pruned model, full comparison with its 95 % interval") if final else None,
         (charts.mark("limit", "target and budget"), "target and budget"),
         (charts.mark("zone", "met"), "where both are met"),

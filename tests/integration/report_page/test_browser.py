@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coppice_api.base import Provenance
-from coppice_pruner.report_page import GroupWidth, LayerEnergy, ReportPage, render
+from coppice_pruner.report_page import GroupWidth, LayerEnergy, ReportPage, Step, render
 from tests import chromium
 from tests.chromium import Tab
 from tests.unit.report_page import pages
@@ -170,10 +170,23 @@ def test_the_page_never_scrolls_sideways(tab: Tab, address: str, width: int) -> 
     assert tab.evaluate(_CUT_OFF) == []
 
 
+def crowded() -> ReportPage:
+    """Return a page with many steps close to each other."""
+    steps = tuple(
+        Step(number, number % 4 != 0, 0.5 + number / 900, 0.5 + number / 1000, None, 0.93 - number / 5000)
+        for number in range(1, 41)
+    )
+    return pages.page(steps=steps)
+
+
 @pytest.mark.parametrize("width", [360, 1280])
-def test_letters_in_pictures_stay_large_and_apart(tab: Tab, full: str, width: int) -> None:
+@pytest.mark.parametrize("shown", [pages.page, crowded])
+def test_letters_in_pictures_stay_large_and_apart(
+    tab: Tab, tmp_path: Path, shown: Callable[[], ReportPage], width: int
+) -> None:
+    (tmp_path / "report.html").write_text(render(shown()), encoding="utf-8")
     tab.show(width=width)
-    tab.open(full)
+    tab.open((tmp_path / "report.html").as_uri())
     sizes = tab.evaluate(_UNREADABLE)
     assert len(sizes) == 2
     assert min(sizes) >= 11
