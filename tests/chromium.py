@@ -71,7 +71,7 @@ def find() -> Program:
             raise ChromiumUnavailableError(f"CHROMIUM={named} is no program")
         return Program(named)
     for name in NAMES:
-        if path := shutil.which(name):
+        if (path := shutil.which(name)) and _starts(path):
             return Program(path)
     return fetched(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coppice" / "chromium")
 
@@ -100,6 +100,11 @@ def fetched(cache: Path) -> Program:
         "FONTCONFIG_FILE": f"{directory}/fonts.conf",
     }
     return Program(str(directory / "chromium"), environment, ("--headless=shell", "--no-zygote"))
+
+
+def _starts(path: str) -> bool:
+    """Return whether a program is more than a placeholder that tells where to get one."""
+    return subprocess.run([path, "--version"], capture_output=True, timeout=_START_SECONDS, check=False).returncode == 0
 
 
 def _fetch(directory: Path) -> None:
