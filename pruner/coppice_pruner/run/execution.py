@@ -26,7 +26,8 @@ from coppice_pruner.run.checkpoint import Checkpoints, State
 from coppice_pruner.run.fit import fitted
 from coppice_pruner.run.journal import Journal
 from coppice_pruner.run.loop import Baseline, Loop, LoopResult, Standing
-from coppice_pruner.run.report import html_of, report_of
+from coppice_pruner.run.page import html_of
+from coppice_pruner.run.report import report_of
 from coppice_pruner.storage import Place, open_place
 from coppice_pruner.training import Processes, Quality, joined
 
@@ -171,7 +172,7 @@ def _publish(
         sha256 = export_bundle(
             result.model.on_cpu(), directory,
             report=report, parent_sha256=dense.sha256, trusted_packages=trusted_packages(config.model),
-            report_html=html_of(report, config, result.iterations, baseline.layer_energies),
+            report_html=html_of(report, config, result, baseline, dense.sha256),
         )  # fmt: skip
         # Named by its digest: a bundle that somebody serves is never written over by a later pod.
         name = f"model-{sha256[:12]}"
