@@ -107,7 +107,7 @@ def test_a_users_own_model_data_and_metric(tmp_path: Path) -> None:
         machine.config(
             tmp_path, model__uri="python://tests.integration.tasks.own:model",
             dataset__uri="python://tests.integration.tasks.own:data",
-            objective__energyReductionPercent=10, objective__maxAccuracyDropPoints="10",
+            objective__energyReductionPercent=3, objective__maxAccuracyDropPoints="10",
             algorithm__distillation=False, algorithm__maxIterations=6, measurement__windowSeconds=1,
         )
     )  # fmt: skip
