@@ -98,6 +98,15 @@ class Allocation(StrEnum):
     UNIFORM = "Uniform"
 
 
+class Saliency(StrEnum):
+    """How much a channel matters."""
+
+    AUTO = "Auto"
+    L2 = "L2"
+    TAYLOR = "Taylor"
+    HESSIAN = "Hessian"
+
+
 class Optimizer(StrEnum):
     """Optimizers of the fine-tuning step."""
 
@@ -148,6 +157,9 @@ class Algorithm(ApiModel):
 
     allocation: Allocation = Allocation.KNAPSACK
     """Knapsack, PerJoule, Paper (equation 3 as printed), PaperCorrected, Magnitude or Uniform."""
+    saliency: Saliency = Saliency.AUTO
+    """L2 (norms of weights, the paper's), Taylor (first order effect on the loss), or Hessian (second order, the
+    diagonal). Auto takes what the allocation was made for: Taylor for Knapsack and PerJoule, L2 for the others."""
     alpha: UnsignedDecimal = "0.6"
     """Weight of the norm in equation 3 (Paper, PaperCorrected)."""
     beta: UnsignedDecimal = "0.4"

@@ -8,7 +8,6 @@ and `baselines` knows nothing of energy.
 from coppice_pruner.allocation.allocator import Allocator, make_allocator
 from coppice_pruner.allocation.baselines import Magnitude, Uniform
 from coppice_pruner.allocation.context import AllocationContext, EnergyModel, GroupState, Kept, Widths
-from coppice_pruner.allocation.criterion import Criterion
 from coppice_pruner.allocation.equation3 import Paper, PaperCorrected
 from coppice_pruner.allocation.knapsack import Knapsack
 from coppice_pruner.allocation.per_joule import PerJoule
@@ -16,7 +15,6 @@ from coppice_pruner.allocation.per_joule import PerJoule
 __all__ = [
     "AllocationContext",
     "Allocator",
-    "Criterion",
     "EnergyModel",
     "GroupState",
     "Kept",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from coppice_api.prunejob import Allocation
+from coppice_api.prunejob import Allocation, Saliency
 from coppice_pruner.allocation.baselines import Magnitude, Uniform
 from coppice_pruner.allocation.context import AllocationContext, Kept
-from coppice_pruner.allocation.criterion import Criterion
 from coppice_pruner.allocation.equation3 import Paper, PaperCorrected
 from coppice_pruner.allocation.knapsack import Knapsack
 from coppice_pruner.allocation.per_joule import PerJoule
@@ -17,8 +16,10 @@ from coppice_pruner.errors import InputRefusedError
 class Allocator(Protocol):
     """Decides what the next step removes (Algorithm 1, lines 8 to 10)."""
 
-    criterion: Criterion
-    """The saliency whose scores it wants in the context."""
+    saliency: Saliency
+    """Whose scores it wants in the context."""
+    compares_groups: bool
+    """Whether it wants to know how much each group moves the answers, and what dropping it costs."""
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
         """Return the channels to keep of the groups that change, as indices into their widths now.
@@ -38,11 +39,15 @@ class Allocator(Protocol):
         ...
 
 
-def make_allocator(allocation: Allocation, *, alpha: float = 0.6, beta: float = 0.4, rollbacks: int = 0) -> Allocator:
+def make_allocator(
+    allocation: Allocation, *, saliency: Saliency = Saliency.AUTO, alpha: float = 0.6, beta: float = 0.4,
+    rollbacks: int = 0,
+) -> Allocator:  # fmt: skip
     """Return the allocator of a mode.
 
     Args:
         allocation: The spec's algorithm.allocation.
+        saliency: The spec's algorithm.saliency; Auto leaves the mode its own.
         alpha: Weight of the norm in equation 3.
         beta: Weight of the energy in equation 3.
         rollbacks: Steps taken back so far: all the state there is, so that a resumed run decides as before.
@@ -54,6 +59,13 @@ def make_allocator(allocation: Allocation, *, alpha: float = 0.6, beta: float = 
         raise InputRefusedError(
             f"algorithm.alpha ({alpha}) and algorithm.beta ({beta}) must be zero or more, and one of them more"
         )
+    allocator = _of_mode(allocation, alpha, beta, rollbacks)
+    if saliency is not Saliency.AUTO:
+        allocator.saliency = saliency
+    return allocator
+
+
+def _of_mode(allocation: Allocation, alpha: float, beta: float, rollbacks: int) -> Allocator:
     match allocation:
         case Allocation.PAPER:
             return Paper(alpha, beta, rollbacks)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from coppice_api.prunejob import Saliency
 from coppice_pruner.allocation.context import AllocationContext, Kept
-from coppice_pruner.allocation.criterion import Criterion
 from coppice_pruner.allocation.equation3 import normalised
 from coppice_pruner.allocation.removal import remove_evenly, remove_lowest_channels
 
@@ -14,7 +14,8 @@ from coppice_pruner.allocation.removal import remove_evenly, remove_lowest_chann
 class Magnitude:
     """Global magnitude pruning: the lowest normalised L2 norms go, wherever they are. PaperCorrected with beta = 0."""
 
-    criterion = Criterion.L2
+    saliency = Saliency.L2
+    compares_groups = False
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
         """Return what to keep when a share of all channels goes."""
@@ -28,7 +29,8 @@ class Magnitude:
 class Uniform:
     """The same share of every group, weakest channels first."""
 
-    criterion = Criterion.L2
+    saliency = Saliency.L2
+    compares_groups = False
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
         """Return what to keep when a share of every group's channels goes."""

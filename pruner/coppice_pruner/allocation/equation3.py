@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from coppice_api.prunejob import Saliency
 from coppice_pruner.allocation.context import AllocationContext, GroupState, Kept
-from coppice_pruner.allocation.criterion import Criterion
 from coppice_pruner.allocation.removal import remove_from_lowest_groups, remove_lowest_channels
 
 SPARSE_SHARE = 0.5
@@ -31,7 +31,8 @@ class Paper:
     alpha: float = 0.6
     beta: float = 0.4
     rollbacks: int = 0
-    criterion = Criterion.L2
+    saliency = Saliency.L2
+    compares_groups = False
 
     def importance(self, context: AllocationContext) -> dict[str, float]:
         """Return I_l of every group.
@@ -69,7 +70,8 @@ class PaperCorrected:
     alpha: float = 0.6
     beta: float = 0.4
     rollbacks: int = 0
-    criterion = Criterion.L2
+    saliency = Saliency.L2
+    compares_groups = False
 
     def importance(self, context: AllocationContext) -> dict[str, tuple[float, ...]]:
         """Return I_c of every channel of every group."""

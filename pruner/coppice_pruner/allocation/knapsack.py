@@ -20,8 +20,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from coppice_api.prunejob import Saliency
 from coppice_pruner.allocation.context import STEP_SHARE, AllocationContext, Kept
-from coppice_pruner.allocation.criterion import Criterion
 
 EXACT_COMBINATIONS = 2000
 """Combinations of widths up to which all are tried; tens of milliseconds."""
@@ -36,7 +36,8 @@ class Knapsack:
     """Chooses an aligned width for every group so that the least normalised saliency is lost within the budget."""
 
     exact_combinations: int = EXACT_COMBINATIONS
-    criterion = Criterion.TAYLOR
+    saliency = Saliency.TAYLOR
+    compares_groups = True
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
         """Return what to keep when a share of the dense model's predicted energy goes."""

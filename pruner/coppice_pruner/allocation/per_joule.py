@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from coppice_api.prunejob import Saliency
 from coppice_pruner.allocation.context import STEP_SHARE, AllocationContext, Kept
-from coppice_pruner.allocation.criterion import Criterion
 
 
 @dataclass
@@ -15,7 +15,8 @@ class PerJoule:
     Every permitted width is considered, not only the next: on hardware with a staircase the next one may save nothing.
     """
 
-    criterion = Criterion.TAYLOR
+    saliency = Saliency.TAYLOR
+    compares_groups = True
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
         """Return what to keep when a share of the dense model's predicted energy goes."""

@@ -21,9 +21,9 @@ OUTLINES = (
 FILLINGS = (
     "plain", "stripes along", "stripes across", "checks", "dots", "rim", "left half", "gradient", "spiral", "rings"
 )  # fmt: skip
-_TRAIN_EACH, _EVALUATION_EACH = 60, 20
-_NOISE = 0.25
-_CLUTTER = 3
+_TRAIN_EACH, _EVALUATION_EACH = 60, 30
+_NOISE = 0.15
+_CLUTTER = 1
 
 
 def shapes100(*, train_each: int = _TRAIN_EACH, evaluation_each: int = _EVALUATION_EACH) -> Splits:

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from coppice_pruner.allocation import AllocationContext, Criterion, GroupState
+from coppice_api.prunejob import Saliency
+from coppice_pruner.allocation import AllocationContext, Allocator, GroupState
 from coppice_pruner.data import Samples, Splits
 from coppice_pruner.profiling import CostModel
-from coppice_pruner.saliency import divergences, l2_scores, taylor_scores
+from coppice_pruner.saliency import divergences, hessian_scores, l2_scores, taylor_scores
 from coppice_pruner.surgery import ChannelGroup
 
-_TAYLOR_BATCHES, _TAYLOR_BATCH_SIZE = 8, 64
+_BATCHES, _BATCH_SIZE = 8, 64
 _SENSITIVITY_SAMPLES = 256
 
 
@@ -24,7 +25,7 @@ def allocation_context(
     groups: Sequence[ChannelGroup],
     cost_model: CostModel,
     data: Splits,
-    criterion: Criterion,
+    allocator: Allocator,
     *,
     seed: int,
     multiple: int,
@@ -38,19 +39,23 @@ def allocation_context(
         groups: Of this model.
         cost_model: Predicts its energy.
         data: Samples of its training split are scored on.
-        criterion: The saliency that the allocation wants.
+        allocator: Says what it wants to know.
         seed: Chooses the samples.
         multiple: Widths become multiples of this.
         min_width: No group becomes narrower than this, unless it is dropped.
         dropped: Groups of the dense model that are gone.
     """
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
-    samples = data.train.take(order[: _TAYLOR_BATCHES * _TAYLOR_BATCH_SIZE])
-    if criterion is Criterion.TAYLOR:
-        batches = [(batch.inputs, batch.targets) for batch in samples.batches(_TAYLOR_BATCH_SIZE)]
-        scores = taylor_scores(model, groups, batches, data.task.loss)
-    else:
-        scores = l2_scores(model, groups)
+    samples = data.train.take(order[: _BATCHES * _BATCH_SIZE])
+    match allocator.saliency:
+        case Saliency.L2:
+            scores = l2_scores(model, groups)
+        case Saliency.HESSIAN:
+            inputs = [batch.inputs for batch in samples.batches(_BATCH_SIZE)]
+            scores = hessian_scores(model, groups, inputs, seed=seed, logits=data.task.logits)
+        case _:
+            batches = [(batch.inputs, batch.targets) for batch in samples.batches(_BATCH_SIZE)]
+            scores = taylor_scores(model, groups, batches, data.task.loss)
     states = tuple(
         GroupState(
             group.name, tuple(scores[group.name].tolist()), cost_model.built_widths[group.name], group.atoms,
@@ -58,7 +63,7 @@ def allocation_context(
         )
         for group in groups
     )  # fmt: skip
-    if criterion is Criterion.TAYLOR:
+    if allocator.compares_groups:
         states = _with_sensitivity(model, groups, states, samples, logits=data.task.logits)
     return AllocationContext(states, cost_model, multiple=multiple, min_width=min_width, dropped=dropped)
 

@@ -199,7 +199,7 @@ class Loop:
                     standing, energy_reduction_ratio=result.comparison.energy_reduction_ratio
                 )
             allocator = make_allocator(
-                algorithm.allocation,
+                algorithm.allocation, saliency=algorithm.saliency,
                 alpha=float(algorithm.alpha), beta=float(algorithm.beta), rollbacks=standing.rollbacks,
             )  # fmt: skip
             after = self._step(baseline, standing, allocator)
@@ -221,7 +221,7 @@ class Loop:
         self._journal.enter(Phase.PRUNING, f"Step {number}: choosing channels; {share}", self._ratio(standing))
         context = allocation_context(
             standing.model, self._blueprint.groups_at(standing.model, standing.kept), standing.cost_model,
-            self._data, allocator.criterion,
+            self._data, allocator,
             seed=self._config.algorithm.seed, multiple=self._multiple, min_width=MIN_WIDTH,
             dropped=frozenset(name for name, indices in standing.kept.items() if not indices),
         )  # fmt: skip

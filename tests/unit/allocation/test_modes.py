@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coppice_api.prunejob import Allocation
-from coppice_pruner.allocation import AllocationContext, Criterion, GroupState, PerJoule, Uniform, make_allocator
+from coppice_api.prunejob import Allocation, Saliency
+from coppice_pruner.allocation import AllocationContext, GroupState, PerJoule, Uniform, make_allocator
 from coppice_pruner.allocation.context import STEP_SHARE
 from coppice_pruner.errors import InputRefusedError
 from tests.unit.allocation.instances import context, contexts
@@ -65,10 +65,15 @@ def test_a_resumable_hook_exists_everywhere(mode: Allocation) -> None:
 
 
 def test_each_mode_names_the_scores_it_wants() -> None:
-    want = {Allocation.KNAPSACK: Criterion.TAYLOR, Allocation.PER_JOULE: Criterion.TAYLOR}
-    assert {mode: make_allocator(mode).criterion for mode in MODES} == {
-        mode: want.get(mode, Criterion.L2) for mode in MODES
+    want = {Allocation.KNAPSACK: Saliency.TAYLOR, Allocation.PER_JOULE: Saliency.TAYLOR}
+    assert {mode: make_allocator(mode).saliency for mode in MODES} == {
+        mode: want.get(mode, Saliency.L2) for mode in MODES
     }
+
+
+def test_a_saliency_that_is_asked_for_takes_the_place_of_the_modes_own() -> None:
+    assert make_allocator(Allocation.KNAPSACK, saliency=Saliency.HESSIAN).saliency is Saliency.HESSIAN
+    assert make_allocator(Allocation.KNAPSACK).saliency is Saliency.TAYLOR
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.0), (-0.1, 1.0), (float("nan"), 1.0)])
