@@ -16,6 +16,7 @@ class Magnitude:
 
     saliency = Saliency.L2
     compares_groups = False
+    refits = False
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
         """Return what to keep when a share of all channels goes."""
@@ -31,6 +32,7 @@ class Uniform:
 
     saliency = Saliency.L2
     compares_groups = False
+    refits = False
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
         """Return what to keep when a share of every group's channels goes."""

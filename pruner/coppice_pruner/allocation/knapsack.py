@@ -38,6 +38,7 @@ class Knapsack:
     exact_combinations: int = EXACT_COMBINATIONS
     saliency = Saliency.TAYLOR
     compares_groups = True
+    refits = True
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
         """Return what to keep when a share of the dense model's predicted energy goes."""

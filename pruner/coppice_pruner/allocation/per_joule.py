@@ -17,6 +17,7 @@ class PerJoule:
 
     saliency = Saliency.TAYLOR
     compares_groups = True
+    refits = True
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
         """Return what to keep when a share of the dense model's predicted energy goes."""

@@ -21,7 +21,7 @@ OUTLINES = (
 FILLINGS = (
     "plain", "stripes along", "stripes across", "checks", "dots", "rim", "left half", "gradient", "spiral", "rings"
 )  # fmt: skip
-_TRAIN_EACH, _EVALUATION_EACH = 60, 30
+_TRAIN_EACH, _EVALUATION_EACH = 120, 30
 _NOISE = 0.15
 _CLUTTER = 1
 

@@ -98,10 +98,10 @@ class _TransformerBlock(nn.Module):
 class _VisionTransformer(nn.Module):
     def __init__(
         self, image_size: int, patch: int, width: int, depth: int, heads: int, mlp_width: int, in_channels: int,
-        classes: int,
+        classes: int, stem: bool,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.embed = nn.Conv2d(in_channels, width, patch, stride=patch)
+        self.embed = _stem(in_channels, width, patch) if stem else nn.Conv2d(in_channels, width, patch, stride=patch)
         self.position = nn.Parameter(torch.zeros(1, (image_size // patch) ** 2, width))
         nn.init.trunc_normal_(self.position, std=0.02)
         self.blocks = nn.Sequential(*(_TransformerBlock(width, heads, mlp_width) for _ in range(depth)))
@@ -114,9 +114,19 @@ class _VisionTransformer(nn.Module):
         return result
 
 
+def _stem(in_channels: int, width: int, patch: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    channels, halvings = in_channels, patch.bit_length() - 1
+    for position in range(halvings):
+        wider = width >> (halvings - 1 - position)
+        layers += [nn.Conv2d(channels, wider, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(wider), nn.ReLU()]
+        channels = wider
+    return nn.Sequential(*layers, nn.Conv2d(channels, width, 1))
+
+
 def vit(
     *, image_size: int = 32, patch: int = 4, width: int = 128, depth: int = 6, heads: int = 8, mlp_width: int = 512,
-    in_channels: int = 1, classes: int = 10,
+    in_channels: int = 1, classes: int = 10, stem: bool = False,
 ) -> nn.Module:  # fmt: skip
     """Return a vision transformer for small images: pre-norm blocks, mean over patches instead of a class token.
 
@@ -129,7 +139,15 @@ def vit(
         mlp_width: Of the two-layer perceptron in each block.
         in_channels: Channels of the image.
         classes: Outputs.
+        stem: Patches come from convolutions that halve the image, with which a few thousand images suffice to learn
+            from; `patch` is then a power of two.
 
-    Source: Dosovitskiy et al. 2021, arXiv:2010.11929; mean pooling as in Beyer et al. 2022, arXiv:2205.01580.
+    Source: Dosovitskiy et al. 2021, arXiv:2010.11929; mean pooling as in Beyer et al. 2022, arXiv:2205.01580; stem of
+    Xiao et al. 2021, arXiv:2106.14881.
+
+    Raises:
+        ValueError: If there is a stem and the patch is no power of two.
     """
-    return _VisionTransformer(image_size, patch, width, depth, heads, mlp_width, in_channels, classes)
+    if stem and (patch < 2 or patch & (patch - 1)):
+        raise ValueError(f"patch is {patch}; with a stem it must be a power of two")
+    return _VisionTransformer(image_size, patch, width, depth, heads, mlp_width, in_channels, classes, stem)

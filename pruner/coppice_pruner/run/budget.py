@@ -34,6 +34,11 @@ class QualityBudget:
             )
         return cls(points, None if percent is None else float(percent))
 
+    def widened(self, times: float) -> QualityBudget:
+        """Return a budget so many times as large."""
+        percent = self.perplexity_percent
+        return QualityBudget(self.points * times, None if percent is None else percent * times)
+
     def excess(self, dense: Quality, pruned: Quality) -> str:
         """Return how a quality breaks the budget, for a person; empty if it does not."""
         if self.perplexity_percent is not None:

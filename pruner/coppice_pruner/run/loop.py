@@ -49,7 +49,12 @@ CPU_MULTIPLE, CUDA_MULTIPLE = 4, 8
 QUICK_PAIRS = 3
 QUICK_SHARE = 0.4
 """The measurement after a step has this share of a window; the full one decides at the end."""
+ROUNDS = 2
+"""Fine-tunings of a step at most: a step that is nearly within the budget gets another one."""
+NEARLY = 2.0
+"""Times the budget: what counts as nearly."""
 _INVARIANT_SAMPLES = 8
+_REFIT_SAMPLES = 512
 _log = logging.getLogger(__name__)
 
 
@@ -121,6 +126,7 @@ class Loop:
         self._samples = self._data.evaluation.take(slice(_INVARIANT_SAMPLES)).inputs
         self._blueprint = Blueprint(find_groups(self._module, self._samples), self._samples)
         self._deployed_dense = folded(self._module, self._samples)
+        self._refit_inputs = self._data.train.take(slice(_REFIT_SAMPLES)).inputs
         self._target_ratio = config.objective.energy_reduction_percent / 100
         self._budget = QualityBudget.of(config.objective, data.task)
         self._processes = processes
@@ -244,24 +250,25 @@ class Loop:
             )  # fmt: skip
 
         try:
-            candidate = self._blueprint.prune(standing.model, standing.kept, kept)
-            self._blueprint.check(standing.model, candidate, standing.kept, kept, self._samples)
+            source = standing.model
+            if allocator.refits:
+                source = self._blueprint.refitted(source, standing.kept, kept, self._refit_inputs)
+            candidate = self._blueprint.prune(source, standing.kept, kept)
+            self._blueprint.check(source, candidate, standing.kept, kept, self._samples)
         except (SurgeryRefusedError, InvariantViolatedError) as error:
             return taken_back(None, str(error))
-        algorithm = self._config.algorithm
-        self._journal.enter(Phase.FINE_TUNING, f"Step {number}: fine-tuning; {share}")
-        try:
-            fine_tune(
-                candidate, self._data, algorithm.fine_tune,
-                seed=algorithm.seed + number, teacher=self._module if algorithm.distillation else None,
-                processes=self._processes, on_epoch=lambda _epoch, _loss: self._journal.update(),
-            )  # fmt: skip
-            self._processes.follow(candidate)
-        except DivergedError as error:
-            return taken_back(None, str(error))
-        self._journal.enter(Phase.EVALUATING, f"Step {number}: evaluating; {share}")
-        quality = self._evaluate(candidate)
-        if excess := self._budget.excess(baseline.quality, quality):
+        quality, excess = None, ""
+        for round_number in range(ROUNDS):
+            try:
+                quality = self._fine_tuned(candidate, number, round_number, share)
+            except DivergedError as error:
+                return taken_back(quality, str(error))
+            excess = self._budget.excess(baseline.quality, quality)
+            # Nearly there: what another fine-tuning costs is less than the step that would be thrown away.
+            if not excess or self._budget.widened(NEARLY).excess(baseline.quality, quality):
+                break
+        assert quality is not None
+        if excess:
             return taken_back(quality, excess)
         self._journal.enter(Phase.MEASURING, f"Step {number}: measuring energy; {share}")
         comparison = self._compare(
@@ -276,8 +283,23 @@ class Loop:
         self._journal.pruned = self._figures(candidate, quality, average(comparison.pruned))
         return Standing(
             candidate, compose(standing.kept, kept), (*standing.iterations, iteration),
-            min(FIRST_STEP, 2 * standing.step), standing.rollbacks, quality, reduction, cost_model,
+            _next_step(standing), standing.rollbacks, quality, reduction, cost_model,
         )  # fmt: skip
+
+    def _fine_tuned(self, candidate: nn.Module, number: int, round_number: int, share: str) -> Quality:
+        """Fine-tune a candidate in place and return its quality (lines 12 and 13)."""
+        algorithm = self._config.algorithm
+        again = " again" if round_number else ""
+        self._journal.enter(Phase.FINE_TUNING, f"Step {number}: fine-tuning{again}; {share}")
+        fine_tune(
+            candidate, self._data, algorithm.fine_tune,
+            seed=algorithm.seed + number + round_number * algorithm.max_iterations,
+            teacher=self._module if algorithm.distillation else None,
+            processes=self._processes, on_epoch=lambda _epoch, _loss: self._journal.update(),
+        )  # fmt: skip
+        self._processes.follow(candidate)
+        self._journal.enter(Phase.EVALUATING, f"Step {number}: evaluating; {share}")
+        return self._evaluate(candidate)
 
     def _aim(self, standing: Standing) -> float:
         """Return the step, cut short where less than a whole one is missing."""
@@ -351,6 +373,12 @@ class Loop:
         """Return how far the run is: towards the target or towards the last iteration, whichever is nearer."""
         steps = len(standing.iterations) / self._config.algorithm.max_iterations
         return 0.12 + 0.73 * min(1.0, max(steps, standing.energy_reduction_ratio / self._target_ratio, 0.0))
+
+
+def _next_step(standing: Standing) -> float:
+    """Return the step after one that is kept: twice as large, unless the one before it was taken back."""
+    steady = not standing.iterations or standing.iterations[-1].accepted
+    return min(FIRST_STEP, 2 * standing.step) if steady else standing.step
 
 
 def figures_of(model: nn.Module, quality: Quality, reading: Reading, *, perplexity: bool = False) -> ModelFigures:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from coppice_pruner.surgery import ChannelGroup, evaluating, mask
+from coppice_pruner.surgery import ChannelGroup, Moments, evaluating, input_channels, input_moments, mask, refit
 
 
 def divergences(
@@ -20,7 +20,9 @@ def divergences(
     *,
     logits: bool = True,
 ) -> dict[str, tuple[float, ...]]:
-    """Return how far a model's answers move when some channels are masked.
+    """Return how far a model's answers move when some channels are masked and the others take over what they can.
+
+    Without refitting, a group of channels that repeat each other would look as dear as one in which each is needed.
 
     Args:
         model: Used in eval mode and left as it was.
@@ -38,28 +40,32 @@ def divergences(
     by_name = {group.name: group for group in groups}
     with torch.no_grad(), evaluating(model):
         clean = answers(model, inputs)
+        moments = input_moments(model, {name for group in groups for name in group.consumers}, inputs)
         result = {}
         for name, sets in masks.items():
             values = []
             for channels in sets:
-                with _masked(model, by_name[name], channels):
+                with _masked(model, by_name[name], channels, moments):
                     values.append(max(0.0, float(distance(clean, answers(model, inputs)))))
             result[name] = tuple(values)
     return result
 
 
 @contextlib.contextmanager
-def _masked(model: nn.Module, group: ChannelGroup, channels: Sequence[int]) -> Iterator[None]:
-    weights = {name: model.get_submodule(name).weight for name in group.consumers}
-    before = {name: weight.detach().clone() for name, weight in weights.items() if isinstance(weight, Tensor)}
+def _masked(
+    model: nn.Module, group: ChannelGroup, channels: Sequence[int], moments: Mapping[str, Moments]
+) -> Iterator[None]:
+    readers = {name: model.get_submodule(name) for name in group.consumers}
+    tensors = [item for reader in readers.values() for item in reader.parameters(recurse=False)]
+    before = [item.detach().clone() for item in tensors]
     try:
+        for name, gone in input_channels([(group, channels)]).items():
+            refit(readers[name], moments[name], gone)
         mask(model, group, channels)
         yield
     finally:
-        for name, value in before.items():
-            weight = weights[name]
-            assert isinstance(weight, Tensor)
-            weight.copy_(value)
+        for item, value in zip(tensors, before, strict=True):
+            item.copy_(value)
 
 
 def _log_probabilities(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:

@@ -21,6 +21,7 @@ from coppice_pruner.surgery.layers import (
 )
 from coppice_pruner.surgery.plan import apply_plan, compose, to_steps
 from coppice_pruner.surgery.prune import prune
+from coppice_pruner.surgery.refit import Moments, input_channels, input_moments, refit, refitted
 
 __all__ = [
     "CONVOLUTIONS",
@@ -31,6 +32,7 @@ __all__ = [
     "Constant",
     "Coupling",
     "Inspection",
+    "Moments",
     "Refusal",
     "Side",
     "apply_plan",
@@ -40,6 +42,8 @@ __all__ = [
     "evaluating",
     "find_attention",
     "find_groups",
+    "input_channels",
+    "input_moments",
     "inspect_groups",
     "is_depthwise",
     "is_layer",
@@ -48,6 +52,8 @@ __all__ = [
     "mask",
     "masked_dense_difference",
     "prune",
+    "refit",
+    "refitted",
     "to_steps",
     "weight_OI",
 ]

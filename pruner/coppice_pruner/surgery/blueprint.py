@@ -17,6 +17,7 @@ from coppice_pruner.surgery.dependency import Coupling, Side
 from coppice_pruner.surgery.groups import ChannelGroup
 from coppice_pruner.surgery.invariant import check_sliced
 from coppice_pruner.surgery.prune import named, removed_channels, slice_copy
+from coppice_pruner.surgery.refit import refitted
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,20 @@ class Blueprint:
             InputRefusedError: As `prune`.
         """
         return slice_copy(model, self._removals(model, kept, further), self.example_inputs)
+
+    def refitted(
+        self, model: nn.Module, kept: Mapping[str, Sequence[int]], further: Mapping[str, Sequence[int]],
+        inputs: tuple[Tensor, ...],
+    ) -> nn.Module:  # fmt: skip
+        """Return a copy of a pruned model in which what stays has taken over, as far as it can, what `prune` removes.
+
+        Args:
+            model: With the channels of `kept`; not changed.
+            kept: Of the dense model's channels.
+            further: As `prune`.
+            inputs: A few hundred samples.
+        """
+        return refitted(model, self._removals(model, kept, further), inputs)
 
     def check(
         self, model: nn.Module, candidate: nn.Module, kept: Mapping[str, Sequence[int]],

@@ -1,0 +1,92 @@
+"""`make bench-engine`: every method on every model, then prediction, transformer and loop figures; JSON and documents.
+
+Rounds run in one process a core, each with one thread, and are kept in build/bench/engine: an interrupted benchmark
+goes on where it was. QUICK=1 does one seed with little effort; SEEDS=0,1 chooses; DOCUMENT=1 writes docs/benchmarks.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from coppice_pruner.meters.estimate import cpu_name
+from tests.bench import prediction, transformer
+from tests.bench.engine import cases, document, ours, rounds
+
+_ROOT = Path(__file__).parents[3]
+_DIRECTORY = _ROOT / "build/bench/engine"
+_SPENT_ON_PRUNING = ("FineTuning", "Evaluating")
+
+
+def main() -> None:
+    """Run what the environment asks for."""
+    quick = os.environ.get("QUICK") == "1"
+    seeds = [int(item) for item in os.environ.get("SEEDS", "0" if quick else "0,1,2").split(",")]
+    workers = int(os.environ.get("WORKERS", os.cpu_count() or 1))
+    begin = time.monotonic()
+    rows = _rows(quick, seeds, workers)
+    result = {
+        "about": {
+            "command": f"make bench-engine{' QUICK=1' if quick else ''}",
+            "date": datetime.now(UTC).date().isoformat(),
+            "cpu": cpu_name(), "python": platform.python_version(), "torch": metadata.version("torch"),
+            "torch_pruning": metadata.version("torch-pruning"), "seeds": seeds, "quick": quick,
+            "effort": vars(ours.QUICK if quick else ours.FULL), "budget_points": ours.BUDGET_POINTS,
+        },
+        "rows": rows,
+        "prediction": prediction.bench(quick),
+        "transformer": transformer.bench(quick),
+        "loop": _loop(rows),
+        "seconds": round(time.monotonic() - begin, 1),
+    }  # fmt: skip
+    path = _DIRECTORY.parent / "engine.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"==> {path}", flush=True)
+    print(document.table(rows), flush=True)
+    if os.environ.get("DOCUMENT") == "1":
+        document.write(result, _ROOT / "docs/benchmarks")
+
+
+def _rows(quick: bool, seeds: list[int], workers: int) -> list[dict[str, Any]]:
+    # Methods take turns within a case and seed, so that a machine that is slower for a while is slower for all.
+    tasks = [
+        rounds.Round(case, seed, method, quick)
+        for seed in seeds
+        for case in cases.CASES
+        for method in rounds.METHODS
+    ]  # fmt: skip
+    done: dict[rounds.Round, dict[str, Any]] = {}
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        dense = [pool.submit(rounds.train, case, seed, quick, _DIRECTORY) for seed in seeds for case in cases.CASES]
+        for future in dense:
+            future.result()
+        futures = {pool.submit(rounds.run, task, _DIRECTORY): task for task in tasks}
+        for future in as_completed(futures):
+            task = futures[future]
+            row = done[task] = future.result()
+            print(
+                f"    {len(done):>3}/{len(tasks)} {task.case} seed {task.seed} {task.method:16} "
+                f"{row['accuracy_dense']:.2%} -> {row['accuracy']:.2%}, saved {row['energy_reduction_ratio']:.1%} "
+                f"at 32, {row['single']['energy_reduction_ratio']:.1%} at 1 (estimated), {row['seconds']:.0f} s",
+                flush=True,
+            )  # fmt: skip
+    return [done[task] for task in tasks]
+
+
+def _loop(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return which share of the runs' wall time was fine-tuning and evaluation."""
+    phases = [row["phase_seconds"] for row in rows if row["method"] == "knapsack"]
+    spent = sum(phase.get(name, 0.0) for phase in phases for name in _SPENT_ON_PRUNING)
+    return {"fine_tune_and_evaluate_share_ratio": spent / sum(sum(phase.values()) for phase in phases)}
+
+
+if __name__ == "__main__":
+    main()

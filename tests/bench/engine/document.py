@@ -1,0 +1,133 @@
+"""docs/benchmarks/engine.md and its pictures, from the figures of a run; nothing in them is typed in."""
+
+from __future__ import annotations
+
+import html
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.bench.engine import cases, ours, rounds
+
+Row = dict[str, Any]
+_TITLES = {
+    "dense": "dense", "magnitude": "magnitude, global L2", "beta0": "paper, beta = 0", "alpha0": "paper, alpha = 0",
+    "paper": "paper, equation 3 as printed", "paper_corrected": "PaperCorrected", "per_joule": "PerJoule",
+    "knapsack": "**Knapsack**", "tp_uniform": "Torch-Pruning uniform L2", "tp_global": "Torch-Pruning global L2",
+    "tp_taylor": "Torch-Pruning global Taylor", "tp_isomorphic": "Torch-Pruning isomorphic Taylor",
+}  # fmt: skip
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return Markdown tables, one for each case: means over seeds, the least and greatest end of the intervals."""
+    return "\n\n".join(_case_table(case, rows) for case in cases.CASES if any(row["model"] == case for row in rows))
+
+
+def write(result: dict[str, Any], directory: Path) -> None:
+    """Write the document, its data and its pictures."""
+    directory.mkdir(parents=True, exist_ok=True)
+    rows, about = result["rows"], result["about"]
+    (directory / "engine.json").write_text(json.dumps(result, indent=1) + "\n")
+    parts = [
+        "# Energy saved at an accuracy budget\n",
+        f"Written by `DOCUMENT=1 {about['command']}` on {about['date']}: {about['cpu']}, one thread a process, Python "
+        f"{about['python']}, torch {about['torch']}, Torch-Pruning {about['torch_pruning']}; seeds "
+        f"{', '.join(map(str, about['seeds']))}. Energy is **estimated** from CPU time, so only ratios mean something. "
+        f"Every method has {about['effort']['max_iterations']} pruning steps at most with "
+        f"{about['effort']['fine_tune_epochs']} epoch of the same fine-tuning each, the same rules for taking a step "
+        f"back, and may lose {about['budget_points']} points; the table shows how far it came. Dense and pruned models "
+        "are both measured with batch norm folded, in interleaved windows. Intervals are 95 %, over all seeds.\n",
+        table(rows),
+    ]
+    for case in cases.CASES:
+        if any(row["model"] == case for row in rows):
+            (directory / f"{case}.svg").write_text(picture(case, rows))
+            parts.append(f"![Energy saved on {case} by each method, with intervals; the table above says the same]({case}.svg)")
+    parts += ["\n## Other figures of the same run\n", *(_figures(result))]
+    (directory / "engine.md").write_text("\n".join(parts) + "\n")
+
+
+def picture(case: str, rows: Sequence[Row]) -> str:
+    """Return a picture of what each method saved, batch 32 and batch 1, readable on light and dark."""
+    chosen = {method: _of(rows, case, method) for method in rounds.METHODS if method != "dense"}
+    chosen = {method: found for method, found in chosen.items() if found}
+    left, width, height = 230, 720, 28 * len(chosen) + 50
+
+    def x(ratio: float) -> float:
+        return left + max(0.0, min(1.0, ratio)) * (width - left - 20)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" font-family="sans-serif" '
+        f'font-size="13" fill="#777"><title>Energy saved on {case}, estimated</title>'
+    ]
+    for tick in range(0, 101, 20):
+        parts.append(
+            f'<path d="M{x(tick / 100):.1f} 8V{height - 36}" stroke="#888" stroke-opacity=".3"/>'
+            f'<text x="{x(tick / 100):.1f}" y="{height - 20}" text-anchor="middle">{tick} %</text>'
+        )
+    for place, (method, found) in enumerate(chosen.items()):
+        y = 24 + 28 * place
+        name = html.escape(_TITLES[method].strip("*"))
+        parts.append(f'<text x="{left - 12}" y="{y + 4}" text-anchor="end">{name}</text>')
+        for key, colour, shift in (("", "#0a7", -4), ("single", "#b60", 5)):
+            values = [row[key] if key else row for row in found]
+            mean = statistics.fmean(value["energy_reduction_ratio"] for value in values)
+            low = min(value["energy_reduction_interval"][0] for value in values)
+            high = max(value["energy_reduction_interval"][1] for value in values)
+            parts.append(
+                f'<path d="M{x(low):.1f} {y + shift}H{x(high):.1f}" stroke="{colour}" stroke-width="2"/>'
+                f'<circle cx="{x(mean):.1f}" cy="{y + shift}" r="4" fill="{colour}"><title>{name}: {mean:.1%}</title></circle>'
+            )
+    parts.append(
+        f'<text x="{left}" y="{height - 3}"><tspan fill="#0a7">● batch 32</tspan> <tspan fill="#b60">● batch 1</tspan> '
+        "energy saved (estimated)</text></svg>\n"
+    )
+    return "".join(parts)
+
+
+def _case_table(case: str, rows: Sequence[Row]) -> str:
+    lines = [
+        f"### {case}\n",
+        "| method | seeds | accuracy, dense | accuracy, pruned | energy saved, batch 32 | batch 1 | latency | memory saved | "
+        "carbon saved |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for method in rounds.METHODS:
+        found = _of(rows, case, method)
+        if not found:
+            continue
+        lines.append(
+            f"| {_TITLES[method]} | {len(found)} | {_mean(found, 'accuracy_dense'):.2%} | {_mean(found, 'accuracy'):.2%} | "
+            f"{_saved(found)} | {_saved([row['single'] for row in found])} | {_mean(found, 'latency_speedup_ratio'):.2f}x | "
+            f"{_mean(found, 'memory_reduction_ratio'):.1%} | {_mean(found, 'carbon_reduction_ratio'):.1%} |"
+        )
+    return "\n".join(lines)
+
+
+def _of(rows: Sequence[Row], case: str, method: str) -> list[Row]:
+    return [row for row in rows if row["model"] == case and row["method"] == method]
+
+
+def _mean(found: Sequence[Row], key: str) -> float:
+    return statistics.fmean(row[key] for row in found)
+
+
+def _saved(found: Sequence[Row]) -> str:
+    low = min(row["energy_reduction_interval"][0] for row in found)
+    high = max(row["energy_reduction_interval"][1] for row in found)
+    return f"{_mean(found, 'energy_reduction_ratio'):.1%} [{low:.1%}, {high:.1%}]"
+
+
+def _figures(result: dict[str, Any]) -> list[str]:
+    prediction, loop = result["prediction"], result["loop"]
+    return [
+        f"- Cost model: median error of held-out layers {prediction['layer_median_error_ratio']:.1%}, of whole models "
+        f"{prediction['model_error_ratio']:.1%}.",
+        f"- Analytic estimator, calibrated on one family and asked about another: median error "
+        f"{prediction['analytic_transfer_error_ratio']:.1%}.",
+        f"- Share of Knapsack's wall time that is fine-tuning and evaluation: "
+        f"{loop['fine_tune_and_evaluate_share_ratio']:.1%}.",
+        f"- Least accuracy that was allowed: {ours.BUDGET_POINTS} points below dense.",
+    ]

@@ -1,0 +1,118 @@
+"""Torch-Pruning's high-level pruners under the loop that Coppice runs: the same steps, fine-tuning and budget.
+
+Each step the library prunes a copy of the model as it likes, hidden sizes of transformers included; whatever comes out
+is fine-tuned, evaluated, and taken back with half the step where it costs too much accuracy.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from coppice_api.run import RunConfig
+from coppice_pruner.data import Splits
+from coppice_pruner.models.attention import SelfAttention
+from coppice_pruner.run.budget import QualityBudget
+from coppice_pruner.run.loop import FIRST_STEP, LEAST_STEP, NEARLY, ROUNDS
+from coppice_pruner.training import Quality, evaluate, fine_tune
+
+MULTIPLE = 4
+_BATCHES, _BATCH_SIZE = 8, 64
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way of using the library."""
+
+    taylor: bool = False
+    global_pruning: bool = False
+    isomorphic: bool = False
+
+
+SETTINGS = {
+    "tp_uniform": Setting(),
+    "tp_global": Setting(global_pruning=True),
+    "tp_taylor": Setting(taylor=True, global_pruning=True),
+    "tp_isomorphic": Setting(taylor=True, global_pruning=True, isomorphic=True),
+}
+
+
+def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConfig) -> tuple[nn.Module, Quality]:
+    """Return the smallest model that a setting found within the accuracy budget.
+
+    Args:
+        setting: Of the library.
+        dense: Not changed.
+        data: Fine-tuned on and evaluated with.
+        config: Of the run that Coppice does: budget, iterations, fine-tuning and seed.
+    """
+    algorithm, budget = config.algorithm, QualityBudget.of(config.objective, data.task)
+    base = evaluate(dense, data.evaluation, data.task)
+    model, quality, step, steady = dense, base, FIRST_STEP, True
+    for iteration in range(1, algorithm.max_iterations + 1):
+        if step < LEAST_STEP:
+            break
+        candidate, found = step_of(setting, model, data, step, seed=algorithm.seed), base
+        for again in range(ROUNDS):
+            fine_tune(
+                candidate, data, algorithm.fine_tune,
+                seed=algorithm.seed + iteration + again * algorithm.max_iterations,
+                teacher=dense if algorithm.distillation else None,
+            )  # fmt: skip
+            found = evaluate(candidate, data.evaluation, data.task)
+            if not budget.excess(base, found) or budget.widened(NEARLY).excess(base, found):
+                break
+        if budget.excess(base, found):
+            step, steady = step / 2, False
+            continue
+        model, quality = candidate, found
+        step, steady = (min(FIRST_STEP, 2 * step) if steady else step), True
+    return model, quality
+
+
+def step_of(setting: Setting, model: nn.Module, data: Splits, share: float, *, seed: int) -> nn.Module:
+    """Return a copy of the model from which the library removed a share of the channels."""
+    pruned = copy.deepcopy(model).eval()
+    sample = data.train.take(slice(2)).inputs[0]
+    importance = tp.importance.GroupTaylorImportance() if setting.taylor else tp.importance.GroupMagnitudeImportance()
+    classifier = [module for module in pruned.modules() if isinstance(module, nn.Linear)][-1]
+    heads: dict[nn.Module, int] = {}
+    for module in pruned.modules():
+        if isinstance(module, SelfAttention):
+            for layer in (module.q_proj, module.k_proj, module.v_proj):
+                heads[layer] = layer.out_features // module.head_dim
+    unwrapped = {item: item.dim() - 1 for name, item in pruned.named_parameters() if name == "position"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pruner = tp.pruner.BasePruner(
+            pruned, sample, importance,
+            global_pruning=setting.global_pruning, isomorphic=setting.isomorphic,
+            pruning_ratio=share, max_pruning_ratio=0.5, round_to=MULTIPLE, ignored_layers=[classifier],
+            num_heads=heads, prune_num_heads=bool(heads), prune_head_dims=not heads, head_pruning_ratio=share,
+            unwrapped_parameters=unwrapped,
+            in_channel_groups={}, out_channel_groups={},
+        )  # fmt: skip
+        if setting.taylor:
+            _accumulate_gradients(pruned, data, seed)
+        pruner.step()
+    pruned.zero_grad(set_to_none=True)
+    _check(pruned, sample)
+    return pruned
+
+
+def _accumulate_gradients(model: nn.Module, data: Splits, seed: int) -> None:
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
+    samples = data.train.take(order[: _BATCHES * _BATCH_SIZE])
+    for batch in samples.batches(_BATCH_SIZE):
+        data.task.loss(model(*batch.inputs), batch.targets).backward()
+
+
+def _check(model: nn.Module, sample: Tensor) -> None:
+    with torch.inference_mode():
+        outputs = model(sample)
+    assert bool(outputs.isfinite().all()), "the library left a model that does not work"

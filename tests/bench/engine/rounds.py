@@ -1,0 +1,137 @@
+"""One round: a case, a seed, a method; pruned, then measured against its dense model in interleaved windows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from coppice_pruner.data import Splits
+from coppice_pruner.deployment import folded
+from coppice_pruner.measurement import Comparison, average, compare, model_workload, one_thread
+from coppice_pruner.meters import Meter
+from coppice_pruner.meters.estimate import open_estimate
+from coppice_pruner.training import evaluate
+from tests.bench.engine import cases, ours, peers
+
+METHODS = ("dense", *ours.MODES, *peers.SETTINGS)
+BATCH_SIZE = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """What is to be done."""
+
+    case: str
+    seed: int
+    method: str
+    quick: bool
+
+    @property
+    def name(self) -> str:
+        """Name of its file."""
+        return f"{self.case}-{self.seed}-{self.method}{'-quick' if self.quick else ''}"
+
+
+def run(task: Round, directory: Path) -> dict[str, Any]:
+    """Return the row of a round; one that was done before is read again.
+
+    Args:
+        task: What to do.
+        directory: Holds dense weights and the rows of finished rounds, so that an interrupted benchmark goes on.
+    """
+    path = directory / "rounds" / f"{task.name}.json"
+    if path.is_file():
+        row: dict[str, Any] = json.loads(path.read_text())
+        return row
+    torch.set_num_threads(1)
+    row = _row(task, directory)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".tmp")
+    aside.write_text(json.dumps(row))
+    aside.rename(path)
+    return row
+
+
+def train(case: str, seed: int, quick: bool, directory: Path) -> None:
+    """Train the dense model of a case and leave its weights."""
+    torch.set_num_threads(1)
+    _dense(case, seed, quick, directory)
+
+
+def _dense(case: str, seed: int, quick: bool, directory: Path) -> tuple[Any, Splits]:
+    chosen = cases.CASES[case]
+    if quick:
+        share = ours.QUICK.dense_epochs_share
+        chosen = dataclasses.replace(chosen, epochs=max(1, round(share * chosen.epochs)))
+    return cases.dense(chosen, seed, directory / ("dense-quick" if quick else "dense"))
+
+
+def _row(task: Round, directory: Path) -> dict[str, Any]:
+    effort = ours.QUICK if task.quick else ours.FULL
+    dense, data = _dense(task.case, task.seed, task.quick, directory)
+    base = evaluate(dense.module, data.evaluation, data.task)
+    meter = open_estimate()
+    mode = ours.MODES.get(task.method, ours.MODES["knapsack"])
+    config = ours.config_of(cases.CASES[task.case], task.seed, effort, directory / "work" / task.name, mode)
+    module, extra = dense.module, dict[str, Any]()
+    begin = time.monotonic()
+    if task.method in ours.MODES:
+        result, journal = ours.prune(dense, data, config, meter)
+        module = result.model.module
+        extra = {
+            "phase_seconds": {name: round(value, 2) for name, value in journal.phase_seconds.items()},
+            "steps": [
+                [item.number, item.accepted, item.accuracy_ratio, item.energy_reduction_ratio]
+                for item in result.iterations
+            ],
+        }  # fmt: skip
+    elif task.method in peers.SETTINGS:
+        module, _ = peers.prune_with(peers.SETTINGS[task.method], dense.module, data, config)
+    seconds = time.monotonic() - begin
+    found = evaluate(module, data.evaluation, data.task)
+    row = {
+        "model": task.case, "dataset": cases.CASES[task.case].dataset, "method": task.method, "seed": task.seed,
+        "accuracy_dense": base.accuracy_ratio, "accuracy": found.accuracy_ratio,
+        "provenance": meter.provenance.value, "seconds": round(seconds, 1),
+        "memory_reduction_ratio": 1 - _bytes(module) / _bytes(dense.module), **extra,
+    }  # fmt: skip
+    if task.method == "dense":
+        zero: dict[str, Any] = {"energy_reduction_ratio": 0.0, "energy_reduction_interval": [0.0, 0.0]}
+        return {**row, **zero, "latency_speedup_ratio": 1.0, "carbon_reduction_ratio": 0.0, "single": zero}
+    many = _compare(dense.module, module, data, meter, effort, BATCH_SIZE)
+    one = _compare(dense.module, module, data, meter, effort, 1)
+    return {
+        **row, **_saved(many),
+        "latency_speedup_ratio": average(many.dense).latency_seconds / average(many.pruned).latency_seconds,
+        # The same electricity runs both.
+        "carbon_reduction_ratio": many.energy_reduction_ratio,
+        "single": _saved(one),
+    }  # fmt: skip
+
+
+def _compare(
+    dense: nn.Module, pruned: nn.Module, data: Splits, meter: Meter, effort: ours.Effort, batch_size: int
+) -> Comparison:
+    samples = data.evaluation.take(slice(batch_size)).inputs
+    with one_thread():
+        return compare(
+            model_workload(folded(dense, samples), samples), model_workload(folded(pruned, samples), samples), meter,
+            pairs=effort.pairs, window_seconds=effort.window_seconds,
+        )  # fmt: skip
+
+
+def _saved(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "energy_reduction_ratio": comparison.energy_reduction_ratio,
+        "energy_reduction_interval": list(comparison.energy_reduction_interval),
+    }
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(item.numel() * item.element_size() for item in (*module.parameters(), *module.buffers()))
