@@ -18,7 +18,7 @@ MIN_TICKS = 50
 ATTEMPTS = 3
 """Windows tried before a device that spoils each of them is given up."""
 _WARM_UP_SECONDS = 0.05
-"""At most; a short window is warmed up for half of itself."""
+"""At most; a short window is warmed up for an eighth of itself."""
 _UNKNOWN = DeviceConditions()
 _WARM_UP_RUNS = 3
 
@@ -67,7 +67,7 @@ def take_reading(
         CounterStuckError: If the counter cannot be read any more.
     """
     length_seconds = max(window_seconds, MIN_TICKS * meter.update_period_seconds)
-    _warm_up(workload, clock, min(_WARM_UP_SECONDS, length_seconds / 2))
+    _warm_up(workload, clock, min(_WARM_UP_SECONDS, length_seconds / 8))
     rejected: list[str] = []
     last = ""
     for _ in range(ATTEMPTS):

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 MIG_HELP = (
     "in MIG mode NVML counts no energy for an instance: use a whole GPU (a spec.hardware[].nodeSelector for nodes "
-    "whose nvidia.com/mig.config is all-disabled; `nvidia-smi -mig 0` on a machine of your own), or leave nvidia.com/gpu "
-    "out of spec.hardware[].resources and set measurement.minimumProvenance to Estimated, to run and estimate on the "
-    "CPU"
+    "whose nvidia.com/mig.config is all-disabled; `nvidia-smi -mig 0` on a machine of your own), or leave "
+    "nvidia.com/gpu out of spec.hardware[].resources and set measurement.minimumProvenance to Estimated, to run and "
+    "estimate on the CPU"
 )
 
 
