@@ -15,9 +15,10 @@ from coppice_pruner.measurement.workload import Workload
 from coppice_pruner.meters import Meter
 
 SHORT_PAIRS = 12
-"""Pairs that a quick comparison is split into. Of 60 comparisons by the estimate on 2 busy cores, alternating in time, 3
-pairs of 0.4 s had a standard deviation of 3.0 points and 12 pairs of 0.1 s one of 1.2; of 40 some minutes earlier,
-1.5 and 1.4. The median of the pairs' ratios in place of the ratio of their sums: 3.1 and 1.2, 2.0 and 1.3; no better."""
+"""Pairs that a quick comparison is split into. Of 60 comparisons by the estimate on 2 busy cores, alternating in time,
+3 pairs of 0.4 s had a standard deviation of 3.0 points and 12 pairs of 0.1 s one of 1.2; of 40 some minutes earlier,
+1.5 and 1.4. The median of the pairs' ratios in place of the ratio of their sums is no better: 3.1 and 1.2, then 2.0 and
+1.3."""
 _RESAMPLES = 2000
 _INTERVAL = 0.95
 
