@@ -11,7 +11,10 @@ from coppice_pruner.report_page import Conditions, Fact, numbers
 from coppice_pruner.run.loop import LoopResult
 
 _THROTTLED = "throttled: "
-_SAMPLED = "power readings of an A100 or H100 see about a quarter of the time (arXiv:2312.02741)"
+_CHECK_NOTES = {
+    "nvml": "power readings of an A100 or H100 see about a quarter of the time (arXiv:2312.02741)",
+    "rapl": "idle power taken off first, which the estimate leaves out",
+}
 
 
 def conditions_of(report: RunReport, result: LoopResult) -> Conditions | None:
@@ -32,7 +35,7 @@ def conditions_of(report: RunReport, result: LoopResult) -> Conditions | None:
         shared_with=others,
         cross_check_ratio=check.ratio if check else None,
         cross_check_source=check.source if check else "",
-        cross_check_note=_SAMPLED if check and report.meter == "nvml" else "",
+        cross_check_note=_CHECK_NOTES.get(report.meter or "", "") if check else "",
         facts=tuple(_facts(report, seen)),
     )
 

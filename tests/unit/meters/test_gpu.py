@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+from uuid import UUID
+
 import pytest
 import torch
 
-from coppice_pruner.meters import MeterUnavailableError, MigRefusedError, gpu_of
+from coppice_pruner.meters import Gpu, MeterUnavailableError, MigRefusedError, gpu_of
 from coppice_pruner.meters.gpu import visible_uuid
 
 ALL = ["GPU-aaaa1111", "GPU-aaaa2222", "GPU-bbbb3333"]
@@ -54,3 +58,29 @@ def test_a_mig_instance_is_refused_by_name() -> None:
 
 def test_a_model_on_the_cpu_has_no_gpu() -> None:
     assert gpu_of(torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize("hip", [None, "6.4.0"], ids=["CUDA", "ROCm"])
+def test_torch_names_the_gpu_that_the_model_runs_on(hip: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def properties(position: int) -> SimpleNamespace:
+        # The attributes that torch 2.13 gives; no GPU was at hand.
+        asked.append(position)
+        return SimpleNamespace(
+            uuid=UUID("7d8fb7a6-0000-0000-0000-000000000001"), pci_domain_id=0, pci_bus_id=0x83, pci_device_id=0
+        )
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    want = Gpu("7d8fb7a6-0000-0000-0000-000000000001", "0000:83:00.0", rocm=hip is not None, position=3)
+    # "cuda" is the current device, which torchrun's local rank has set.
+    assert gpu_of(torch.device("cuda")) == want
+    assert gpu_of(torch.device("cuda", 1)) == replace(want, position=1)
+    assert asked == [3, 1]
+
+
+def test_a_torch_that_does_not_tell_leaves_it_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _position: SimpleNamespace(name="a GPU"))
+    assert gpu_of(torch.device("cuda", 2)) == Gpu(position=2)
