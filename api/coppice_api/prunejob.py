@@ -233,6 +233,7 @@ class MeterKind(StrEnum):
 
     AUTO = "Auto"
     NVML = "NVML"
+    ROCM = "ROCm"
     RAPL = "RAPL"
     ESTIMATE = "Estimate"
 
@@ -248,7 +249,7 @@ class Measurement(ApiModel):
     """How energy is measured."""
 
     meter: MeterKind = MeterKind.AUTO
-    """Auto takes NVML, then RAPL, then the estimate."""
+    """Auto takes the counter of the GPU that the model runs on (NVML or ROCm); on a CPU RAPL, then the estimate."""
     minimum_provenance: MinimumProvenance = MinimumProvenance.MEASURED
     """Measured refuses to run where only an estimate is to be had."""
     pairs: Annotated[int, Field(ge=5, le=100)] = 5

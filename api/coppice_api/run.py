@@ -130,6 +130,9 @@ class RunReport(StatusModel):
     energy_reduction_ratio: float | None = None
     energy_reduction_interval: tuple[float, float] | None = None
     """95 % bootstrap interval."""
+    single_energy_reduction_ratio: float | None = None
+    """The same at batch 1; absent where measurement.batchSize is 1."""
+    single_energy_reduction_interval: tuple[float, float] | None = None
     power_reduction_ratio: float | None = None
     latency_speedup_ratio: float | None = None
     memory_reduction_ratio: float | None = None
@@ -138,6 +141,12 @@ class RunReport(StatusModel):
     provenance: Provenance | None = None
     meter: str | None = None
     device: str | None = None
+    idle_power_watts: float | None = None
+    """With the dense model loaded and no work; an estimate does not know it."""
+    meter_check_ratio: float | None = None
+    """Joules of the meter over joules of a second one, read together; absent where there is no second."""
+    rejected_windows: int | None = None
+    """Windows of the full comparisons that were thrown away and taken again."""
     iterations: int = 0
     rollbacks: int = 0
     artifact: ReportedArtifact | None = None

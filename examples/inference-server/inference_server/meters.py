@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from coppice_api.prunejob import MeterKind, MinimumProvenance
-from coppice_pruner.meters import EstimateMeter, MeasurementImpossibleError, select_meter
+from coppice_pruner.meters import EstimateMeter, MeasurementImpossibleError, gpu_of, select_meter
 from inference_server.energy import CpuEnergy, EnergyAccount, GpuEnergy
 from inference_server.errors import RefusedError
 from inference_server.settings import Settings
@@ -25,8 +25,12 @@ def open_account(settings: Settings, device: torch.device) -> EnergyAccount:
     Raises:
         RefusedError: If the meter asked for cannot be had.
     """
+    cuda, kind = device.type == "cuda", MeterKind(settings.meter.value)
+    if kind is MeterKind.AUTO and not cuda:
+        # RAPL counts whole sockets: this server's neighbours and its own HTTP side would be charged to the model.
+        kind = MeterKind.ESTIMATE
     try:
-        meter = select_meter(MeterKind(settings.meter.value), MinimumProvenance.ESTIMATED, cuda=device.type == "cuda")
+        meter = select_meter(kind, MinimumProvenance.ESTIMATED, cuda=cuda, gpu=gpu_of(device))
     except MeasurementImpossibleError as error:
         raise RefusedError(f"METER: {error}") from error
     if isinstance(meter, EstimateMeter):

@@ -1,25 +1,36 @@
 """What a whole model costs, and whether another one costs less.
 
-Belongs here: windows aligned to the meter's counter, interleaved comparisons with their interval, and the paper's
-metrics. Does not belong here: the meters, and single layers (profiling).
+Belongs here: windows aligned to the meter's counter, which of them count, interleaved comparisons with their interval,
+idle power, the check against a second meter, and the paper's metrics. Does not belong here: the meters, and single
+layers (profiling).
 """
 
-from coppice_pruner.measurement.comparison import Comparison, average, compare
+from coppice_pruner.measurement.circumstances import Circumstances, circumstances_of, warnings_of
+from coppice_pruner.measurement.comparison import Comparison, average, compare, many_short
+from coppice_pruner.measurement.cross_check import MeterCheck, cross_check
+from coppice_pruner.measurement.idle import idle_power_watts
 from coppice_pruner.measurement.paper_metrics import MixedProvenanceError, PaperMetrics, paper_metrics
 from coppice_pruner.measurement.reading import MIN_TICKS, Reading, take_reading
 from coppice_pruner.measurement.workload import Workload, model_workload, one_thread
 
 __all__ = [
     "MIN_TICKS",
+    "Circumstances",
     "Comparison",
+    "MeterCheck",
     "MixedProvenanceError",
     "PaperMetrics",
     "Reading",
     "Workload",
     "average",
+    "circumstances_of",
     "compare",
+    "cross_check",
+    "idle_power_watts",
+    "many_short",
     "model_workload",
     "one_thread",
     "paper_metrics",
     "take_reading",
+    "warnings_of",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -10,13 +11,16 @@ from dataclasses import dataclass
 from coppice_api.base import Provenance
 from coppice_pruner.errors import MeasurementFailedError
 from coppice_pruner.measurement.workload import Workload
-from coppice_pruner.meters import Meter
+from coppice_pruner.meters import CounterFellError, DeviceConditions, Meter
 
 MIN_TICKS = 50
 """Counter updates in a window at least. Both ends lie on a tick, so what is left is the jitter of two ticks."""
+ATTEMPTS = 3
+"""Windows tried before a device that spoils each of them is given up."""
 _WARM_UP_SECONDS = 0.05
+"""At most; a short window is warmed up for an eighth of itself."""
+_UNKNOWN = DeviceConditions()
 _WARM_UP_RUNS = 3
-_THROTTLED_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,12 @@ class Reading:
     inferences: int
     seconds: float
     provenance: Provenance
+    conditions: DeviceConditions = _UNKNOWN
+    """At the window's end, while the device is still warm from it."""
+    foreign_cores: float | None = None
+    """Cores that others kept busy meanwhile, on average."""
+    rejected: tuple[str, ...] = ()
+    """Why windows before this one were thrown away."""
 
 
 def take_reading(
@@ -44,7 +54,7 @@ def take_reading(
     """Run a workload for a window and return what it cost.
 
     A meter whose counter moves in steps lengthens the window to `MIN_TICKS` of them. A window in which the device
-    throttled says nothing about the model and is taken again.
+    throttled, or its counter fell, says nothing about the model and is taken again.
 
     Args:
         workload: Repeated back to back.
@@ -53,31 +63,42 @@ def take_reading(
         clock: Monotonic seconds.
 
     Raises:
-        MeasurementFailedError: If the counter did not move, or the device throttled in every attempt.
+        MeasurementFailedError: If the counter did not move, or every attempt was spoilt.
+        CounterStuckError: If the counter cannot be read any more.
     """
-    _warm_up(workload, clock)
-    reasons = ""
-    for _ in range(_THROTTLED_ATTEMPTS):
-        reading = _window(workload, meter, max(window_seconds, MIN_TICKS * meter.update_period_seconds), clock)
-        conditions = meter.conditions()
-        if not conditions.throttled:
-            return reading
-        reasons = ", ".join(conditions.throttle_reasons)
-    raise MeasurementFailedError(
-        f"{meter.device} throttled ({reasons}) in {_THROTTLED_ATTEMPTS} windows, so its energy says nothing about the "
-        "model: cool the device or lower its load, and run again"
-    )
+    length_seconds = max(window_seconds, MIN_TICKS * meter.update_period_seconds)
+    _warm_up(workload, clock, min(_WARM_UP_SECONDS, length_seconds / 8))
+    rejected: list[str] = []
+    last = ""
+    for _ in range(ATTEMPTS):
+        try:
+            reading, reasons = _window(workload, meter, length_seconds, clock)
+        except CounterFellError as error:
+            rejected.append("the counter fell")
+            last = str(error)
+            continue
+        if not reasons:
+            return dataclasses.replace(reading, rejected=tuple(rejected))
+        rejected.append(f"throttled: {', '.join(reasons)}")
+        last = (
+            f"{meter.device} throttled ({', '.join(reasons)}) in {ATTEMPTS} windows, so its energy says nothing about "
+            "the model: cool the device or lower its load, and run again"
+        )
+    raise MeasurementFailedError(last)
 
 
-def _warm_up(workload: Workload, clock: Callable[[], float]) -> None:
+def _warm_up(workload: Workload, clock: Callable[[], float], seconds: float) -> None:
     begin, runs = clock(), 0
-    while runs < _WARM_UP_RUNS or clock() - begin < _WARM_UP_SECONDS:
+    while runs < _WARM_UP_RUNS or clock() - begin < seconds:
         workload.run()
         workload.synchronize()
         runs += 1
 
 
-def _window(workload: Workload, meter: Meter, window_seconds: float, clock: Callable[[], float]) -> Reading:
+def _window(
+    workload: Workload, meter: Meter, window_seconds: float, clock: Callable[[], float]
+) -> tuple[Reading, tuple[str, ...]]:
+    """Return a window and what throttled the device at either end of it."""
     latencies: list[float] = []
 
     def batch() -> float:
@@ -89,6 +110,7 @@ def _window(workload: Workload, meter: Meter, window_seconds: float, clock: Call
         return end
 
     limit_seconds = window_seconds + 1.0
+    before, asked = meter.conditions(), clock()
     begin_joules, begin = _edge(meter, batch, clock, limit_seconds)
     latencies.clear()
     while (now := batch()) - begin < window_seconds:
@@ -96,6 +118,7 @@ def _window(workload: Workload, meter: Meter, window_seconds: float, clock: Call
     end_joules, end = _edge(meter, batch, clock, limit_seconds) if meter.update_period_seconds else (
         meter.read_joules(), now
     )  # fmt: skip
+    after, answered = meter.conditions(), clock()
     joules, seconds = end_joules - begin_joules, end - begin
     if not joules > 0:
         raise MeasurementFailedError(
@@ -103,9 +126,18 @@ def _window(workload: Workload, meter: Meter, window_seconds: float, clock: Call
             "choose another measurement.meter"
         )
     inferences = len(latencies) * workload.batch_size
-    return Reading(
-        joules / inferences, joules / seconds, statistics.median(latencies), inferences, seconds, meter.provenance
-    )
+    reading = Reading(
+        joules / inferences, joules / seconds, statistics.median(latencies), inferences, seconds, meter.provenance,
+        after, _foreign_cores(before, after, answered - asked),
+    )  # fmt: skip
+    return reading, tuple(dict.fromkeys((*(before.throttle_reasons or ()), *(after.throttle_reasons or ()))))
+
+
+def _foreign_cores(before: DeviceConditions, after: DeviceConditions, seconds: float) -> float | None:
+    if before.foreign_cpu_seconds is None or after.foreign_cpu_seconds is None or seconds <= 0:
+        return None
+    # The kernel counts in hundredths of a second: a short window of an idle machine may come out below zero.
+    return max(0.0, after.foreign_cpu_seconds - before.foreign_cpu_seconds) / seconds
 
 
 def _edge(

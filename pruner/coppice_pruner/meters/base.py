@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from coppice_api.base import Provenance
 from coppice_pruner.errors import PrunerError
@@ -18,7 +18,11 @@ class MigRefusedError(MeterUnavailableError):
 
 
 class CounterStuckError(PrunerError):
-    """The counter went backwards or disappeared while it was read."""
+    """The counter disappeared while it was read, or did not move."""
+
+
+class CounterFellError(CounterStuckError):
+    """The counter went backwards: what was used meanwhile is lost, and it counts on from there."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,22 @@ class DeviceConditions:
     clock_mhz: float | None = None
     power_watts: float | None = None
     power_limit_watts: float | None = None
-    throttle_reasons: tuple[str, ...] = ()
-    """Only those that slow the device against its will; a power limit set on purpose is not one."""
+    default_power_limit_watts: float | None = None
+    """What the maker ships it with; a lower `power_limit_watts` was set by somebody."""
+    power_capped: bool | None = None
+    """Whether the limit holds the clock back now. That is how a capped card runs in production, so it is recorded and
+    no reason to reject a window."""
+    throttle_reasons: tuple[str, ...] | None = None
+    """Only those that slow the device against its will; a power limit set on purpose is not one. Empty: asked, and
+    there are none. None: it could not be asked, so nobody knows."""
+    other_processes: int | None = None
+    """Processes on the device that are not this one."""
+    foreign_cpu_seconds: float | None = None
+    """CPU time that everything else on this machine has used so far, from any starting point."""
 
     @property
     def throttled(self) -> bool:
-        """Whether a window taken now says little about the model."""
+        """Whether a window taken now is known to say little about the model."""
         return bool(self.throttle_reasons)
 
 
@@ -42,7 +56,7 @@ class Meter(Protocol):
     """A counter of joules."""
 
     name: str
-    """nvml, estimate or replay."""
+    """nvml, rocm, rapl, estimate or replay."""
     device: str
     """What it counts for, with the figures that went into an estimate."""
     provenance: Provenance
@@ -59,4 +73,17 @@ class Meter(Protocol):
 
     def close(self) -> None:
         """Let go of the device."""
+        ...
+
+
+@runtime_checkable
+class PowerSource(Protocol):
+    """A meter that also knows its device's power at this moment, which is a second way to its energy."""
+
+    def power_watts(self) -> float:
+        """Return the power now.
+
+        Raises:
+            MeterUnavailableError: If the device does not tell.
+        """
         ...

@@ -1,28 +1,27 @@
 """NVIDIA's energy counter, through NVML (nvidia-ml-py).
 
 `nvmlDeviceGetTotalEnergyConsumption` counts millijoules since the driver was loaded, on Volta and later, and moves in
-steps of 20 to 100 ms. The power reading is a one-second average on most parts and is not used for energy.
+steps of 20 to 100 ms. Power readings are used for the cross-check alone: `nvmlDeviceGetPowerUsage` is a one-second
+average on Ampere and later, field 186 is the instant value, and on A100 and H100 the sensor behind both looks at about
+a quarter of the time.
 
-Source: NVML API reference, "Device Queries"; arXiv:2312.02741 on what the power reading misses.
+Source: NVML API reference, "Device Queries" and "Field Value Queries"; Yang et al. 2023, arXiv:2312.02741.
 """
 
 from __future__ import annotations
 
-import itertools
-import statistics
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pynvml
 
 from coppice_api.base import Provenance
 from coppice_pruner.meters.base import CounterStuckError, DeviceConditions, MeterUnavailableError, MigRefusedError
+from coppice_pruner.meters.counter import RisingCounter, update_period_seconds
+from coppice_pruner.meters.gpu import MIG_HELP, Gpu, visible_uuid
 
-_PERIOD_SEARCH_SECONDS = 0.6
-"""Holds at least five steps of the slowest counter."""
-_DEFAULT_PERIOD_SECONDS = 0.1
-"""Taken when the counter stood still during the search: the slowest known."""
 _HARMFUL = {
     "nvmlClocksThrottleReasonHwSlowdown": "hardware slowdown",
     "nvmlClocksThrottleReasonHwThermalSlowdown": "hardware thermal slowdown",
@@ -30,24 +29,34 @@ _HARMFUL = {
     "nvmlClocksThrottleReasonHwPowerBrakeSlowdown": "power brake",
 }
 """Reasons that make a window worthless. A power cap is how the card runs in production, so it stays."""
+_VALUE_FIELDS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
+"""Members of nvmlValue_t by nvmlValueType_t."""
 
 
 class NvmlMeter:
     """The counter of one GPU.
 
     Args:
-        index: Among the GPUs this process may see.
+        gpu: Where the model runs; None works it out from the environment.
         clock: Monotonic seconds.
+        environ: CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER count where the GPU's UUID is not known.
 
     Raises:
-        MigRefusedError: If the GPU is in MIG mode.
+        MigRefusedError: If the GPU is in MIG mode, or an instance of one that is.
         MeterUnavailableError: If there is no driver, no GPU, or a GPU that does not count.
+        CounterStuckError: If the GPU was lost, or its driver loaded again, while the counter's period was searched for.
     """
 
     name = "nvml"
     provenance = Provenance.MEASURED
 
-    def __init__(self, index: int = 0, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        gpu: Gpu | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
         try:
             pynvml.nvmlInit()
         except pynvml.NVMLError as error:
@@ -56,23 +65,26 @@ class NvmlMeter:
                 "runtime that mounts the driver"
             ) from error
         try:
-            self._handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            self.device = f"{_text(pynvml.nvmlDeviceGetName(self._handle))} ({self.uuid})"
-            self._refuse_mig()
-            self._last_millijoules = self._read_millijoules()
-        except pynvml.NVMLError_NotSupported as error:
-            self.close()
-            raise MeterUnavailableError(
-                "this GPU counts no energy (NVML: not supported; Volta and later do): choose another "
-                "spec.hardware[].nodeSelector, or measurement.meter Estimate"
-            ) from error
-        except pynvml.NVMLError as error:
-            self.close()
-            raise MeterUnavailableError(f"the GPU cannot be read through NVML: {error}") from error
-        except MeterUnavailableError:
+            self._open(gpu or Gpu(), environ)
+            self.update_period_seconds = update_period_seconds(self.read_joules, clock)
+        except BaseException:
             self.close()
             raise
-        self.update_period_seconds = self._find_period(clock)
+
+    def _open(self, gpu: Gpu, environ: Mapping[str, str]) -> None:
+        try:
+            self._handle = _handle_of(gpu, environ)
+            self.device = f"{_text(pynvml.nvmlDeviceGetName(self._handle))} ({self.uuid})"
+            self._refuse_mig()
+            self._counter = RisingCounter(self._read_millijoules, joules_per_unit=1e-3, device=self.device)
+        except pynvml.NVMLError_NotSupported as error:
+            raise MeterUnavailableError(
+                "this GPU counts no energy (NVML: not supported; Volta and later do): choose another "
+                "spec.hardware[].nodeSelector, or leave nvidia.com/gpu out of spec.hardware[].resources and set "
+                "measurement.minimumProvenance to Estimated, to run and estimate on the CPU"
+            ) from error
+        except pynvml.NVMLError as error:
+            raise MeterUnavailableError(f"the GPU cannot be read through NVML: {error}") from error
 
     @property
     def uuid(self) -> str:
@@ -83,33 +95,47 @@ class NvmlMeter:
         """Return the counter.
 
         Raises:
-            CounterStuckError: If it went backwards (the driver was loaded again) or cannot be read any more.
+            CounterFellError: If it went backwards (the driver was loaded again).
+            CounterStuckError: If it cannot be read any more.
         """
         try:
-            millijoules = self._read_millijoules()
+            return self._counter.read_joules()
         except pynvml.NVMLError as error:
             raise CounterStuckError(f"the energy counter of {self.device} cannot be read any more: {error}") from error
-        if millijoules < self._last_millijoules:
-            raise CounterStuckError(
-                f"the energy counter of {self.device} fell from {self._last_millijoules} to {millijoules} mJ: the "
-                "driver was loaded again; the run must be repeated"
-            )
-        self._last_millijoules = millijoules
-        return millijoules / 1000.0
+
+    def power_watts(self) -> float:
+        """Return the power now: field 186, else the average that `nvmlDeviceGetPowerUsage` gives.
+
+        Raises:
+            MeterUnavailableError: If the GPU tells neither.
+        """
+        milliwatts = self._field(pynvml.NVML_FI_DEV_POWER_INSTANT)
+        if milliwatts is None:
+            milliwatts = _or_none(lambda: pynvml.nvmlDeviceGetPowerUsage(self._handle))
+        if milliwatts is None:
+            raise MeterUnavailableError(f"{self.device} does not tell its power")
+        return float(milliwatts) / 1000.0
 
     def conditions(self) -> DeviceConditions:
-        """Return temperature, clock, power, limit and throttle reasons; None for what the GPU does not tell."""
-        reasons = _or_none(lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle)) or 0
-        power = _or_none(lambda: pynvml.nvmlDeviceGetPowerUsage(self._handle))
-        limit = _or_none(lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(self._handle))
+        """Return temperature, clock, power, limits, throttling and company; None for what the GPU does not tell."""
+        reasons = _or_none(lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle))
+        try:
+            power = self.power_watts()
+        except MeterUnavailableError:
+            power = None
         return DeviceConditions(
             temperature_celsius=_or_none(
                 lambda: pynvml.nvmlDeviceGetTemperature(self._handle, pynvml.NVML_TEMPERATURE_GPU)
             ),
             clock_mhz=_or_none(lambda: pynvml.nvmlDeviceGetClockInfo(self._handle, pynvml.NVML_CLOCK_SM)),
-            power_watts=None if power is None else power / 1000.0,
-            power_limit_watts=None if limit is None else limit / 1000.0,
-            throttle_reasons=tuple(text for name, text in _HARMFUL.items() if reasons & getattr(pynvml, name)),
+            power_watts=power,
+            power_limit_watts=_watts(lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(self._handle)),
+            default_power_limit_watts=_watts(lambda: pynvml.nvmlDeviceGetPowerManagementDefaultLimit(self._handle)),
+            power_capped=None if reasons is None else bool(reasons & pynvml.nvmlClocksThrottleReasonSwPowerCap),
+            throttle_reasons=None
+            if reasons is None
+            else tuple(text for name, text in _HARMFUL.items() if reasons & getattr(pynvml, name)),
+            other_processes=self._other_processes(),
         )
 
     def close(self) -> None:
@@ -119,26 +145,48 @@ class NvmlMeter:
     def _read_millijoules(self) -> int:
         return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
 
+    def _field(self, number: int) -> Any:
+        """Return one field value, None where the GPU or its driver does not know the field."""
+        values = _or_none(lambda: pynvml.nvmlDeviceGetFieldValues(self._handle, [number]))
+        if values is None or values[0].nvmlReturn != pynvml.NVML_SUCCESS:
+            return None
+        kind = int(values[0].valueType)
+        return getattr(values[0].value, _VALUE_FIELDS[kind]) if kind < len(_VALUE_FIELDS) else None
+
+    def _other_processes(self) -> int | None:
+        processes = _or_none(lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
+        if processes is None:
+            return None
+        pids = [process.pid for process in processes]
+        # A container that has its own process numbers does not find its own among the host's: one of them is this one.
+        return sum(pid != os.getpid() for pid in pids) if os.getpid() in pids else max(0, len(pids) - 1)
+
     def _refuse_mig(self) -> None:
         mode = _or_none(lambda: pynvml.nvmlDeviceGetMigMode(self._handle))
-        if mode and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE:
-            raise MigRefusedError(
-                f"{self.device} is in MIG mode, in which NVML counts no energy for an instance: use a whole GPU "
-                "(spec.hardware[].nodeSelector nvidia.com/mig.strategy), or measurement.meter Estimate"
-            )
+        instance = _or_none(lambda: pynvml.nvmlDeviceIsMigDeviceHandle(self._handle))
+        if instance or (mode and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE):
+            raise MigRefusedError(f"{self.device} is cut into MIG instances; {MIG_HELP}")
 
-    def _find_period(self, clock: Callable[[], float]) -> float:
-        """Return the median time between two steps of the counter."""
-        steps: list[float] = []
-        begin, last = clock(), self._read_millijoules()
-        while clock() - begin < _PERIOD_SEARCH_SECONDS:
-            now = self._read_millijoules()
-            if now != last:
-                steps.append(clock())
-                last = now
-        gaps = [after - before for before, after in itertools.pairwise(steps)]
-        self._last_millijoules = last
-        return statistics.median(gaps) if gaps else _DEFAULT_PERIOD_SECONDS
+
+def _handle_of(gpu: Gpu, environ: Mapping[str, str]) -> Any:
+    """Return NVML's handle of a GPU, by its UUID."""
+    if gpu.uuid is None:
+        uuids = [
+            _text(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(index)))
+            for index in range(pynvml.nvmlDeviceGetCount())
+        ]
+        return pynvml.nvmlDeviceGetHandleByUUID(visible_uuid(uuids, environ, gpu.position))
+    bare = gpu.uuid.removeprefix("GPU-").removeprefix("MIG-")
+    try:
+        return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{bare}")
+    except pynvml.NVMLError_NotFound:
+        # CUDA gives an instance its own UUID.
+        return pynvml.nvmlDeviceGetHandleByUUID(f"MIG-{bare}")
+
+
+def _watts(read: Callable[[], Any]) -> float | None:
+    milliwatts = _or_none(read)
+    return None if milliwatts is None else milliwatts / 1000.0
 
 
 def _text(value: Any) -> str:

@@ -44,13 +44,19 @@ class ModelRow:
     """Of a language model."""
     single_latency_seconds: float | None = None
     """Median of a batch of 1."""
+    single_energy_joules: float | None = None
+    """Per inference at batch 1."""
 
     @classmethod
-    def of(cls, figures: ModelFigures, *, single_latency_seconds: float | None = None) -> ModelRow:
+    def of(
+        cls, figures: ModelFigures, *, single_latency_seconds: float | None = None,
+        single_energy_joules: float | None = None,
+    ) -> ModelRow:  # fmt: skip
         """Return the row of a model's figures."""
         return cls(
             figures.energy_joules, figures.power_watts, figures.latency_seconds, figures.memory_bytes,
             figures.parameters, figures.accuracy_ratio, figures.perplexity, single_latency_seconds,
+            single_energy_joules,
         )  # fmt: skip
 
 
@@ -136,6 +142,8 @@ class Conditions:
     """Joules of the meter over joules of the second source."""
     cross_check_source: str = ""
     """For example "power samples"."""
+    cross_check_note: str = ""
+    """What a reader must know of the second source."""
     facts: tuple[Fact, ...] = ()
     """What else is known, for example the driver's version."""
 
@@ -189,6 +197,9 @@ class ReportPage:
     energy_reduction_ratio: float | None = None
     """Of the full comparison at the end."""
     energy_reduction_interval: Interval | None = None
+    single_energy_reduction_ratio: float | None = None
+    """Of the comparison at batch 1."""
+    single_energy_reduction_interval: Interval | None = None
     savings: tuple[Saving, ...] = ()
     steps: tuple[Step, ...] = ()
     layers: tuple[LayerEnergy, ...] = ()

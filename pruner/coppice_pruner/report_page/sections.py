@@ -73,6 +73,7 @@ def outcome(page: ReportPage) -> Html | None:
             label(numbers.watts(pruned.power_watts, beside=dense.power_watts)),
             label(numbers.change(_relative(pruned.power_watts, dense.power_watts))),
         ),
+        _single_energy(page, dense, pruned) if batch != 1 else None,
         _times(f"Latency of a batch of {batch}, median", dense.latency_seconds, pruned.latency_seconds),
         _times("Latency of a single inference, median", dense.single_latency_seconds, pruned.single_latency_seconds)
         if batch != 1 else None,
@@ -304,7 +305,8 @@ def conditions(page: ReportPage) -> Html | None:
         found.append(Fact("Shared with", others))
     if seen.cross_check_ratio is not None:
         against = f" of {seen.cross_check_source}" if seen.cross_check_source else " of a second source"
-        found.append(Fact("Cross-check", f"{numbers.digits(seen.cross_check_ratio)} times the energy{against}"))
+        note = f"; {seen.cross_check_note}" if seen.cross_check_note else ""
+        found.append(Fact("Cross-check", f"{numbers.digits(seen.cross_check_ratio)} times the energy{against}{note}"))
     found.extend(seen.facts)
     return section("conditions", "The device while it was measured", facts(found)) if found else None
 
@@ -474,6 +476,21 @@ def _quality_rows(dense: ModelRow, pruned: ModelRow) -> list[Sequence[str]]:
             (name, _quality_text(dense.accuracy_ratio, False), _quality_text(pruned.accuracy_ratio, False), change)
         )
     return rows
+
+
+def _single_energy(page: ReportPage, dense: ModelRow, pruned: ModelRow) -> Sequence[str] | None:
+    if dense.single_energy_joules is None or pruned.single_energy_joules is None:
+        return None
+    label, interval = energy_label(page.provenance), page.single_energy_reduction_interval
+    saved = page.single_energy_reduction_ratio
+    change = _relative(pruned.single_energy_joules, dense.single_energy_joules) if saved is None else -saved
+    sure = f" ({numbers.change(-interval.high)} to {numbers.change(-interval.low)})" if interval else ""
+    return (
+        "Energy of a single inference, batch 1",
+        label(numbers.joules(dense.single_energy_joules)),
+        label(numbers.joules(pruned.single_energy_joules, beside=dense.single_energy_joules)),
+        label(f"{numbers.change(change)}{sure}"),
+    )
 
 
 def _times(name: str, dense: float | None, pruned: float | None) -> Sequence[str] | None:

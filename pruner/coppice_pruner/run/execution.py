@@ -18,7 +18,7 @@ from coppice_pruner.bundle import export_bundle
 from coppice_pruner.data import Splits
 from coppice_pruner.data import load as load_dataset
 from coppice_pruner.errors import InputRefusedError, PrunerError
-from coppice_pruner.meters import MeasurementImpossibleError, Meter, select_meter
+from coppice_pruner.meters import MeasurementImpossibleError, Meter, gpu_of, select_meter
 from coppice_pruner.models.load import load_model, trusted_packages
 from coppice_pruner.models.loaded import LoadedModel
 from coppice_pruner.profiling import CostModel
@@ -100,7 +100,9 @@ def _measure_and_prune(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # Everything random has its own generator with a seed of the spec; this catches what a library draws in secret.
     torch.manual_seed(config.algorithm.seed)
-    meter = select_meter(config.measurement.meter, config.measurement.minimum_provenance, cuda=device.type == "cuda")
+    meter = select_meter(
+        config.measurement.meter, config.measurement.minimum_provenance, cuda=device.type == "cuda", gpu=gpu_of(device)
+    )
     try:
         loop = Loop(dense, data, meter, config, journal, device, processes)
         return _prune(config, journal, dense, loop, meter, artifacts, scratch, started, processes)
@@ -124,6 +126,7 @@ def _prune(
         return spent_joules + meter.read_joules() - begin_joules
 
     journal.count_energy(energy_joules)
+    loop.measure_idle()
     if resumed is None:
         baseline = loop.baseline()
         standing = loop.start(baseline)
@@ -152,6 +155,7 @@ def _prune(
         result, config, meter,
         run_energy_joules=energy_joules(), duration_seconds=spent_seconds + time.monotonic() - started,
         phase_seconds=journal.phase_seconds, folding_reduction_ratio=baseline.folding_reduction_ratio,
+        idle_power_watts=loop.idle_power_watts,
     )  # fmt: skip
     if processes.leads:
         if result.comparison is not None:

@@ -23,7 +23,19 @@ from coppice_pruner.allocation import Allocator, Kept, make_allocator
 from coppice_pruner.data import Splits
 from coppice_pruner.deployment import folded
 from coppice_pruner.errors import InvariantViolatedError, SurgeryRefusedError
-from coppice_pruner.measurement import Comparison, Reading, average, compare, model_workload, one_thread, take_reading
+from coppice_pruner.measurement import (
+    Comparison,
+    MeterCheck,
+    Reading,
+    average,
+    compare,
+    cross_check,
+    idle_power_watts,
+    many_short,
+    model_workload,
+    one_thread,
+    take_reading,
+)
 from coppice_pruner.meters import Meter
 from coppice_pruner.models import LoadedModel
 from coppice_pruner.profiling import CostModel, build_cost_model, profile_layers
@@ -48,7 +60,10 @@ CPU_MULTIPLE, CUDA_MULTIPLE = 4, 8
 """Widths become multiples of these: the vector width of a CPU, the tile of a tensor core."""
 QUICK_PAIRS = 3
 QUICK_SHARE = 0.4
-"""The measurement after a step has this share of a window; the full one decides at the end."""
+"""The measurement after a step takes as long as so many pairs of such a share of a window; the full one decides at the
+end."""
+SINGLE_PAIRS = 5
+"""Pairs of windows of that share at batch 1, beside the full comparison: enough for an interval."""
 ROUNDS = 2
 """Fine-tunings of a step at most: a step that is nearly within the budget gets another one."""
 NEARLY = 2.0
@@ -99,6 +114,10 @@ class LoopResult:
     comparison: Comparison | None
     """None if no step was accepted: there is nothing to compare."""
     iterations: tuple[Iteration, ...]
+    single: Comparison | None = None
+    """At batch 1, as a service that does not batch would run it; None if the comparison is at batch 1 itself."""
+    meter_check: MeterCheck | None = None
+    """None if the meter has no second one."""
 
 
 class Loop:
@@ -131,6 +150,14 @@ class Loop:
         self._budget = QualityBudget.of(config.objective, data.task)
         self._processes = processes
         self._multiple = CUDA_MULTIPLE if device.type == "cuda" else CPU_MULTIPLE
+        self.idle_power_watts: float | None = None
+        """Known after `measure_idle`, where the meter knows it."""
+
+    def measure_idle(self) -> None:
+        """Find out what the device draws with the dense model loaded and no work."""
+        self.idle_power_watts = self._processes.decide(
+            idle_power_watts(self._meter, window_seconds=self._config.measurement.window_seconds)
+        )
 
     @property
     def provenance(self) -> Provenance:
@@ -271,9 +298,10 @@ class Loop:
         if excess:
             return taken_back(quality, excess)
         self._journal.enter(Phase.MEASURING, f"Step {number}: measuring energy; {share}")
-        comparison = self._compare(
-            candidate, pairs=QUICK_PAIRS, window_seconds=self._config.measurement.window_seconds * QUICK_SHARE
+        pairs, window_seconds = many_short(
+            self._meter, pairs=QUICK_PAIRS, window_seconds=self._config.measurement.window_seconds * QUICK_SHARE
         )
+        comparison = self._compare(candidate, pairs=pairs, window_seconds=window_seconds)
         reduction = comparison.energy_reduction_ratio
         cost_model = standing.cost_model
         if reduction < 1.0:
@@ -335,9 +363,27 @@ class Loop:
         self._journal.update(energy_reduction_ratio=comparison.energy_reduction_ratio)
         slow = self._too_slow(pruned)
         met = comparison.energy_reduction_ratio >= self._target_ratio and comparison.proven and not slow
-        return LoopResult(
+        result = LoopResult(
             model, met, "" if met else slow or reason, dense, pruned, comparison, standing.iterations
         )  # fmt: skip
+        return self._completed(result) if met or reason else result
+
+    def _completed(self, result: LoopResult) -> LoopResult:
+        """Return the answer with what is measured of the last model alone: batch 1, and the meter itself."""
+        short_seconds = self._config.measurement.window_seconds * QUICK_SHARE
+        single = None
+        if self._config.measurement.batch_size > 1:
+            self._journal.enter(Phase.MEASURING, "Comparing the two models at batch 1", 0.93)
+            single = self._compare(
+                result.model.module, pairs=SINGLE_PAIRS, window_seconds=short_seconds,
+                batch=tuple(part[:1] for part in self._batch),
+            )  # fmt: skip
+        with one_thread():
+            check = cross_check(
+                model_workload(self._deployed_dense, self._batch), self._meter,
+                window_seconds=short_seconds, idle_watts=self.idle_power_watts,
+            )  # fmt: skip
+        return dataclasses.replace(result, single=single, meter_check=self._processes.decide(check))
 
     def _too_slow(self, pruned: ModelFigures) -> str:
         limit = self._config.objective.max_latency_milliseconds
@@ -347,14 +393,13 @@ class Loop:
 
     def _compare(
         self, candidate: nn.Module, *, pairs: int, window_seconds: float,
-        on_pair: Callable[[int], None] = lambda _pair: None,
+        on_pair: Callable[[int], None] = lambda _pair: None, batch: tuple[Tensor, ...] | None = None,
     ) -> Comparison:  # fmt: skip
-        deployed = folded(candidate, self._samples)
+        deployed, batch = folded(candidate, self._samples), self._batch if batch is None else batch
         with one_thread():
             return self._processes.decide(
                 compare(
-                    model_workload(self._deployed_dense, self._batch), model_workload(deployed, self._batch),
-                    self._meter,
+                    model_workload(self._deployed_dense, batch), model_workload(deployed, batch), self._meter,
                     pairs=pairs, window_seconds=window_seconds, seed=self._config.algorithm.seed, on_pair=on_pair,
                 )
             )  # fmt: skip

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from coppice_api.base import Provenance
-from coppice_api.run import RunConfig, RunReport
+from coppice_api.run import ModelFigures, RunConfig, RunReport
 from coppice_pruner import report_page
+from coppice_pruner.measurement import Comparison, average
 from coppice_pruner.report_page import (
     Carbon,
     Fact,
@@ -24,6 +25,7 @@ from coppice_pruner.report_page import (
     Saving,
     Step,
 )
+from coppice_pruner.run.device_state import conditions_of
 from coppice_pruner.run.journal import Iteration
 from coppice_pruner.run.loop import Baseline, LoopResult
 
@@ -58,10 +60,13 @@ def page_of(
         provenance=report.provenance or Provenance.ESTIMATED,
         meter=report.meter or "",
         device=report.device or "",
-        dense=ModelRow.of(report.dense) if report.dense else None,
-        pruned=ModelRow.of(report.pruned) if report.pruned else None,
+        dense=_row(report.dense, result.single, 0),
+        pruned=_row(report.pruned, result.single, 1),
         energy_reduction_ratio=report.energy_reduction_ratio,
         energy_reduction_interval=Interval(*interval) if interval else None,
+        single_energy_reduction_ratio=report.single_energy_reduction_ratio,
+        single_energy_reduction_interval=Interval(*report.single_energy_reduction_interval)
+        if report.single_energy_reduction_interval else None,
         steps=tuple(
             Step(
                 item.number, item.accepted, item.predicted_reduction_ratio, item.energy_reduction_ratio,
@@ -89,6 +94,7 @@ def page_of(
             ),
         ) if baseline.folding_reduction_ratio else (),
         predictions=_predictions(report, iterations),
+        conditions=conditions_of(report, result),
         carbon=None if intensity is None else Carbon(intensity, source="spec.measurement"),
         run_cost=RunCost(
             report.run_energy_joules, report.duration_seconds, report.break_even_inferences, report.phase_seconds
@@ -96,6 +102,16 @@ def page_of(
         origin=(*((Fact("Dense model", parent_sha256, exact=True),) if parent_sha256 else ()), *_versions()),
         created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )  # fmt: skip
+
+
+def _row(figures: ModelFigures | None, single: Comparison | None, place: int) -> ModelRow | None:
+    """Return a model's row; `place` says which side of the comparison at batch 1 it is."""
+    if figures is None or single is None:
+        return ModelRow.of(figures) if figures else None
+    reading = average((single.dense, single.pruned)[place])
+    return ModelRow.of(
+        figures, single_latency_seconds=reading.latency_seconds, single_energy_joules=reading.energy_joules
+    )
 
 
 def _predictions(report: RunReport, iterations: Sequence[Iteration]) -> tuple[Prediction, ...]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from coppice_api.run import ModelFigures, Outcome, RunConfig, RunReport
-from coppice_pruner.measurement import paper_metrics
+from coppice_pruner.measurement import circumstances_of, paper_metrics, warnings_of
 from coppice_pruner.meters import Meter
 from coppice_pruner.run.loop import LoopResult
+
+_MAX_MESSAGE = 1024
+_log = logging.getLogger(__name__)
 
 
 def report_of(
     result: LoopResult, config: RunConfig, meter: Meter, *, run_energy_joules: float, duration_seconds: float,
     phase_seconds: Mapping[str, float], folding_reduction_ratio: float = 0.0,
+    idle_power_watts: float | None = None,
 ) -> RunReport:  # fmt: skip
     """Return the report of a finished loop, without the artifact, which does not exist yet."""
     target = config.objective.energy_reduction_percent
@@ -24,6 +29,8 @@ def report_of(
         provenance=meter.provenance,
         meter=meter.name,
         device=meter.device,
+        idle_power_watts=idle_power_watts,
+        meter_check_ratio=result.meter_check.ratio if result.meter_check else None,
         iterations=len(result.iterations),
         rollbacks=sum(not item.accepted for item in result.iterations),
         folding_reduction_ratio=folding_reduction_ratio,
@@ -48,11 +55,19 @@ def report_of(
         f"{high:.1%}) for {lost(result.dense, result.pruned)}"
     )
     message = found if result.met else f"The target of {target} % was not reached: {found}; {result.reason}"
+    single = result.single
+    warnings = warnings_of(meter, circumstances_of(result.comparison), result.meter_check)
+    for warning in warnings:
+        _log.warning("%s", warning)
+    message = "".join((message, *(f". Warning: {warning}" for warning in warnings)))[:_MAX_MESSAGE]
     return common.model_copy(
         update={
             "message": message,
             "energy_reduction_ratio": reduction,
             "energy_reduction_interval": (low, high),
+            "single_energy_reduction_ratio": single.energy_reduction_ratio if single else None,
+            "single_energy_reduction_interval": single.energy_reduction_interval if single else None,
+            "rejected_windows": len(result.comparison.rejected) + (len(single.rejected) if single else 0),
             "power_reduction_ratio": metrics.power_reduction_ratio,
             "latency_speedup_ratio": metrics.latency_speedup_ratio,
             "memory_reduction_ratio": metrics.memory_reduction_ratio,

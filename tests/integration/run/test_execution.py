@@ -59,8 +59,15 @@ def test_a_run_that_meets_its_target_leaves_a_bundle_that_gives_the_same_outputs
     assert report.run_energy_joules > 0
     assert journal.progress.phase is Phase.DONE
     assert journal.progress.progress_ratio == 1.0
+    assert report.single_energy_reduction_interval is not None
+    single_low, single_high = report.single_energy_reduction_interval
+    assert single_low <= (report.single_energy_reduction_ratio or 0) <= single_high
+    # An estimate charges work alone and has no second way to its joules.
+    assert (report.idle_power_watts, report.meter_check_ratio, report.rejected_windows) == (None, None, 0)
     page = (directory / "report.html").read_text()
     assert "Estimated" in page or "estimated" in page
+    for shown in ("Energy of a single inference, batch 1", "Idle power", "Throttling", "Other work on this machine"):
+        assert shown in page
     assert len(report.to_termination_message().encode()) <= 4096
 
 

@@ -99,10 +99,13 @@ def test_a_latency_limit_that_is_missed_is_said(trained: tuple[LoadedModel, Spli
     loop, _ = make_loop(
         trained, tmp_path, objective__energyReductionPercent=10, objective__maxAccuracyDropPoints="20",
         objective__maxLatencyMilliseconds="0.000001", algorithm__maxIterations=2,
+        measurement__batchSize=1,
     )  # fmt: skip
     result = run(loop)
     assert not result.met
     assert "objective.maxLatencyMilliseconds allows 0.000001" in result.reason
+    # Measured at batch 1 already.
+    assert result.single is None
 
 
 def test_a_resumed_loop_makes_the_same_decisions(trained: tuple[LoadedModel, Splits], tmp_path: Path) -> None:
@@ -130,6 +133,12 @@ def test_the_result_evaluates_as_it_was_reported(trained: tuple[LoadedModel, Spl
     loop, _ = make_loop(trained, tmp_path, objective__energyReductionPercent=30)
     result = run(loop)
     data = trained[1]
+    # One sample at a time beside the batch, by the same meter.
+    assert result.single is not None
+    assert result.comparison is not None
+    assert all(reading.inferences % 32 == 0 for reading in result.comparison.readings)
+    assert any(reading.inferences % 32 for reading in result.single.readings)
+    assert loop.idle_power_watts is None
     assert evaluate(result.model.module, data.evaluation, data.task).accuracy_ratio == result.pruned.accuracy_ratio
 
 

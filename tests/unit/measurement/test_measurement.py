@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 import pytest
 
@@ -12,45 +11,7 @@ from coppice_api.run import ModelFigures
 from coppice_pruner.errors import MeasurementFailedError
 from coppice_pruner.measurement import MixedProvenanceError, Reading, Workload, compare, paper_metrics, take_reading
 from coppice_pruner.measurement.comparison import average, of_readings
-from coppice_pruner.meters import DeviceConditions
-
-
-class Device:
-    """A device on which a batch takes time and joules; its counter moves every `tick` seconds."""
-
-    name = "stand-in"
-    device = "a stand-in"
-    provenance = Provenance.SIMULATED
-
-    def __init__(self, *, tick: float = 0.0, watts: float = 10.0, throttled: int = 0) -> None:
-        self.seconds = 0.0
-        self.joules = 0.0
-        self.update_period_seconds = tick
-        self.watts = watts
-        self.throttled = throttled
-
-    def clock(self) -> float:
-        return self.seconds
-
-    def workload(self, seconds: float, batch_size: int = 4, noise: Callable[[], float] = lambda: 1.0) -> Workload:
-        def run() -> None:
-            spent = seconds * noise()
-            self.seconds += spent
-            self.joules += spent * self.watts
-
-        return Workload(run, batch_size)
-
-    def read_joules(self) -> float:
-        if not self.update_period_seconds:
-            return self.joules
-        return self.seconds // self.update_period_seconds * self.update_period_seconds * self.watts
-
-    def conditions(self) -> DeviceConditions:
-        self.throttled -= 1
-        return DeviceConditions(throttle_reasons=("hardware slowdown",) if self.throttled >= 0 else ())
-
-    def close(self) -> None:
-        """Nothing."""
+from tests.unit.measurement.devices import Device
 
 
 def test_a_reading_is_joules_and_seconds_of_one_inference() -> None:

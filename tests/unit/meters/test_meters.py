@@ -12,19 +12,31 @@ from coppice_pruner.errors import InputRefusedError
 from coppice_pruner.meters import (
     CounterStuckError,
     EstimateMeter,
+    Gpu,
     MeasurementImpossibleError,
     Meter,
     MeterUnavailableError,
+    RaplMeter,
     ReplayMeter,
+    second_of,
     select_meter,
 )
-from coppice_pruner.meters.estimate import DEFAULT_WATTS_PER_CORE, cpu_name, open_estimate, watts_per_core
+from coppice_pruner.meters.estimate import cpu_name, open_estimate
+from coppice_pruner.meters.integral import PowerIntegral
 
 MEASURED, ESTIMATED = MinimumProvenance.MEASURED, MinimumProvenance.ESTIMATED
 
 
-def no_gpu() -> Meter:
+def no_gpu(_gpu: Gpu | None) -> Meter:
     raise MeterUnavailableError("no NVIDIA driver answers")
+
+
+def no_rocm(_gpu: Gpu | None) -> Meter:
+    raise MeterUnavailableError("AMD SMI cannot be loaded")
+
+
+def no_rapl() -> Meter:
+    raise MeterUnavailableError("root alone may read it")
 
 
 def test_the_estimate_is_cpu_seconds_times_watts() -> None:
@@ -37,19 +49,6 @@ def test_the_estimate_is_cpu_seconds_times_watts() -> None:
 
 def test_the_estimate_says_which_watts_it_takes() -> None:
     assert EstimateMeter(6.25, cpu="Some CPU").device == "Some CPU, 6.25 W a busy core"
-
-
-@pytest.mark.parametrize(
-    ("cpu", "want"),
-    [
-        ("Intel(R) Xeon(R) Platinum 8480+", 6.25),
-        ("AMD EPYC 7763 64-Core Processor", 4.375),
-        ("AMD EPYC 9654 96-Core Processor", 3.75),
-        ("A CPU of tomorrow", DEFAULT_WATTS_PER_CORE),
-    ],
-)
-def test_watts_come_from_a_table_of_cpus(cpu: str, want: float) -> None:
-    assert watts_per_core(cpu) == want
 
 
 def test_the_cpu_is_read_from_cpuinfo(tmp_path: Path) -> None:
@@ -70,31 +69,101 @@ def test_watts_that_are_no_watts_are_refused_by_name(text: str, tmp_path: Path) 
         open_estimate({"COPPICE_WATTS_PER_CORE": text}, tmp_path)
 
 
-def test_auto_takes_the_gpus_counter_for_a_model_on_a_gpu() -> None:
-    gpu = ReplayMeter([])
-    assert select_meter(MeterKind.AUTO, MEASURED, cuda=True, open_nvml=lambda: gpu) is gpu
+def test_auto_takes_the_counter_of_the_gpu_that_the_model_runs_on() -> None:
+    asked: list[Gpu | None] = []
+
+    def open_one(gpu: Gpu | None) -> Meter:
+        asked.append(gpu)
+        return counted
+
+    counted = ReplayMeter([])
+    nvidia, amd = Gpu(uuid="a"), Gpu(pci_address="0000:03:00.0", rocm=True)
+    assert select_meter(MeterKind.AUTO, MEASURED, cuda=True, gpu=nvidia, open_nvml=open_one) is counted
+    assert select_meter(MeterKind.AUTO, MEASURED, cuda=True, gpu=amd, open_nvml=no_gpu, open_rocm=open_one) is counted
+    assert asked == [nvidia, amd]
 
 
-def test_auto_estimates_on_a_cpu_when_that_is_accepted() -> None:
-    assert select_meter(MeterKind.AUTO, ESTIMATED, cuda=False, open_nvml=no_gpu).provenance is Provenance.ESTIMATED
+def test_auto_on_a_cpu_takes_rapl_and_else_an_estimate_when_that_is_accepted() -> None:
+    packages = ReplayMeter([])
+    assert select_meter(MeterKind.AUTO, MEASURED, cuda=False, open_rapl=lambda: packages) is packages
+    assert select_meter(MeterKind.AUTO, ESTIMATED, cuda=False, open_rapl=lambda: packages) is packages
+    found = select_meter(MeterKind.AUTO, ESTIMATED, cuda=False, open_rapl=no_rapl)
+    assert found.provenance is Provenance.ESTIMATED
+
+
+AMD = Gpu(rocm=True)
 
 
 @pytest.mark.parametrize(
-    ("kind", "minimum", "cuda", "reason"),
+    ("kind", "minimum", "gpu", "reason"),
     [
-        (MeterKind.AUTO, MEASURED, False, r"minimumProvenance is Measured; set it to Estimated"),
-        (MeterKind.AUTO, ESTIMATED, True, "no NVIDIA driver answers.*CPU time says nothing"),
-        (MeterKind.NVML, ESTIMATED, False, "the model runs on the CPU"),
-        (MeterKind.NVML, ESTIMATED, True, "no NVIDIA driver answers"),
-        (MeterKind.RAPL, ESTIMATED, False, "RAPL: this version does not read it"),
-        (MeterKind.ESTIMATE, MEASURED, False, "minimumProvenance is Measured"),
+        (MeterKind.AUTO, MEASURED, None, r"RAPL: root alone.*minimumProvenance is Measured; set it to Estimated"),
+        (MeterKind.AUTO, ESTIMATED, Gpu(), "no NVIDIA driver answers.*CPU time says nothing"),
+        (MeterKind.AUTO, ESTIMATED, AMD, "AMD SMI cannot be loaded.*CPU time says nothing"),
+        (MeterKind.NVML, ESTIMATED, None, "the model runs on the CPU"),
+        (MeterKind.NVML, ESTIMATED, Gpu(), "no NVIDIA driver answers"),
+        (MeterKind.NVML, ESTIMATED, AMD, "NVML: the GPU is AMD's: use ROCm"),
+        (MeterKind.ROCM, ESTIMATED, None, "ROCm: the model runs on the CPU"),
+        (MeterKind.ROCM, ESTIMATED, Gpu(), "runs the model through CUDA: use NVML"),
+        (MeterKind.RAPL, ESTIMATED, None, "RAPL: root alone may read it"),
+        (MeterKind.RAPL, ESTIMATED, Gpu(), "RAPL: the CPU's energy says nothing of a model that runs on a GPU"),
+        (MeterKind.ESTIMATE, MEASURED, None, "minimumProvenance is Measured"),
     ],
 )
 def test_a_run_never_gets_less_than_it_asked_for(
-    kind: MeterKind, minimum: MinimumProvenance, cuda: bool, reason: str
+    kind: MeterKind, minimum: MinimumProvenance, gpu: Gpu | None, reason: str
 ) -> None:
     with pytest.raises(MeasurementImpossibleError, match=reason):
-        select_meter(kind, minimum, cuda=cuda, open_nvml=no_gpu)
+        select_meter(
+            kind, minimum, cuda=gpu is not None, gpu=gpu,
+            open_nvml=no_gpu, open_rocm=no_rocm, open_rapl=no_rapl,
+        )  # fmt: skip
+
+
+class Heater:
+    """A device of 40 W that turns to 60 W, and then stops telling."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.told = True
+
+    def power_watts(self) -> float:
+        if not self.told:
+            raise MeterUnavailableError("lost")
+        return 40.0 if self.seconds < 10 else 60.0
+
+
+def test_power_is_summed_up_by_the_trapezoidal_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    heater = Heater()
+    # No sampling but that of this test, whose clock stands still otherwise.
+    monkeypatch.setattr("coppice_pruner.meters.integral.SAMPLE_SECONDS", 3600.0)
+    with PowerIntegral(heater, lambda: heater.seconds) as integral:
+        assert integral.read_joules() == 0.0
+        heater.seconds = 8.0
+        assert integral.read_joules() == pytest.approx(320.0)
+        heater.seconds = 10.0
+        assert integral.read_joules() == pytest.approx(420.0)
+        heater.told = False
+        with pytest.raises(MeterUnavailableError):
+            integral.read_joules()
+
+
+def test_an_estimate_has_nothing_to_be_held_against() -> None:
+    assert second_of(EstimateMeter(5.0)) is None
+    assert second_of(ReplayMeter([])) is None
+
+
+def test_rapl_is_held_against_the_estimate(tmp_path: Path) -> None:
+    package = tmp_path / "intel-rapl:0"
+    package.mkdir()
+    for name, text in (("name", "package-0"), ("energy_uj", "1"), ("max_energy_range_uj", "262143328850")):
+        (package / name).write_text(text)
+    meter = RaplMeter(tmp_path)
+    second = second_of(meter)
+    meter.close()
+    assert second is not None
+    assert second.active_only
+    assert second.source == "the estimate from CPU time"
 
 
 def test_a_recording_ends() -> None:

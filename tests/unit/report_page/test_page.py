@@ -320,3 +320,12 @@ def test_the_manifest_asks_for_the_same_run() -> None:
     assert again.artifacts_uri.startswith("pvc://runs/vision/vgg-shapes/")
     assert again.artifacts_uri.endswith("/h100-sxm")
     assert manifest_of(want).replace("'", "&#x27;") in render(page())
+
+
+def test_batch_1_stands_beside_the_batch_with_its_interval() -> None:
+    text = render(page()).replace("\N{NO-BREAK SPACE}", " ")
+    assert "Energy of a single inference, batch 1" in text
+    assert "−23.8 % (−25.2 % to −22.1 %)" in text
+    # A run that was measured at batch 1 has said it all already.
+    single = config(measurement=Measurement(batch_size=1))
+    assert "Energy of a single inference, batch 1" not in render(page(config=single))
