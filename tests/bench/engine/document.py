@@ -44,7 +44,7 @@ def write(result: dict[str, Any], directory: Path) -> None:
     for case in cases.CASES:
         if any(row["model"] == case for row in rows):
             (directory / f"{case}.svg").write_text(picture(case, rows))
-            parts.append(f"![Energy saved on {case} by each method, with intervals; the table above says the same]({case}.svg)")
+            parts.append(f"![Energy saved on {case} by each method, with intervals, as in the table]({case}.svg)")
     parts += ["\n## Other figures of the same run\n", *(_figures(result))]
     (directory / "engine.md").write_text("\n".join(parts) + "\n")
 
@@ -78,7 +78,8 @@ def picture(case: str, rows: Sequence[Row]) -> str:
             high = max(value["energy_reduction_interval"][1] for value in values)
             parts.append(
                 f'<path d="M{x(low):.1f} {y + shift}H{x(high):.1f}" stroke="{colour}" stroke-width="2"/>'
-                f'<circle cx="{x(mean):.1f}" cy="{y + shift}" r="4" fill="{colour}"><title>{name}: {mean:.1%}</title></circle>'
+                f'<circle cx="{x(mean):.1f}" cy="{y + shift}" r="4" fill="{colour}">'
+                f"<title>{name}: {mean:.1%}</title></circle>"
             )
     parts.append(
         f'<text x="{left}" y="{height - 3}"><tspan fill="#0a7">● batch 32</tspan> <tspan fill="#b60">● batch 1</tspan> '
@@ -90,8 +91,8 @@ def picture(case: str, rows: Sequence[Row]) -> str:
 def _case_table(case: str, rows: Sequence[Row]) -> str:
     lines = [
         f"### {case}\n",
-        "| method | seeds | accuracy, dense | accuracy, pruned | energy saved, batch 32 | batch 1 | latency | memory saved | "
-        "carbon saved |",
+        "| method | seeds | accuracy, dense | accuracy, pruned | energy saved, batch 32 | batch 1 | latency | "
+        "memory saved | carbon saved |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for method in rounds.METHODS:
@@ -99,9 +100,9 @@ def _case_table(case: str, rows: Sequence[Row]) -> str:
         if not found:
             continue
         lines.append(
-            f"| {_TITLES[method]} | {len(found)} | {_mean(found, 'accuracy_dense'):.2%} | {_mean(found, 'accuracy'):.2%} | "
-            f"{_saved(found)} | {_saved([row['single'] for row in found])} | {_mean(found, 'latency_speedup_ratio'):.2f}x | "
-            f"{_mean(found, 'memory_reduction_ratio'):.1%} | {_mean(found, 'carbon_reduction_ratio'):.1%} |"
+            f"| {_TITLES[method]} | {len(found)} | {_mean(found, 'accuracy_dense'):.2%} | "
+            f"{_mean(found, 'accuracy'):.2%} | {_saved(found)} | {_saved([row['single'] for row in found])} | "
+            f"{_mean(found, 'latency_speedup_ratio'):.2f}x | {_mean(found, 'memory_reduction_ratio'):.1%} | {_mean(found, 'carbon_reduction_ratio'):.1%} |"
         )
     return "\n".join(lines)
 

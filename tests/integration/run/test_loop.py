@@ -78,7 +78,10 @@ def test_a_step_that_costs_too_much_is_taken_back_and_halved(
     assert "accuracy fell by" in back[0].reason
     for before, after in itertools.pairwise(seen):
         taken_back = not after.iterations[-1].accepted
-        assert after.step == (before.step / 2 if taken_back else min(FIRST_STEP, 2 * before.step))
+        # Right after a step was taken back the next does not double at once.
+        steady = not before.iterations or before.iterations[-1].accepted
+        kept_step = min(FIRST_STEP, 2 * before.step) if steady else before.step
+        assert after.step == (before.step / 2 if taken_back else kept_step)
         assert (after.model is before.model) == taken_back
     assert seen[-1].step < LEAST_STEP
     # The best model found is within the budget.
@@ -109,7 +112,10 @@ def test_a_latency_limit_that_is_missed_is_said(trained: tuple[LoadedModel, Spli
 
 
 def test_a_resumed_loop_makes_the_same_decisions(trained: tuple[LoadedModel, Splits], tmp_path: Path) -> None:
-    values = {"objective__energyReductionPercent": 60, "objective__maxAccuracyDropPoints": "3.0"}
+    values = {
+        "objective__energyReductionPercent": 90, "objective__maxAccuracyDropPoints": "3.0",
+        "algorithm__maxIterations": 4,
+    }  # fmt: skip
     loop, _ = make_loop(trained, tmp_path, **values)
     baseline = loop.baseline()
     seen: list[Standing] = []
