@@ -102,7 +102,8 @@ def _case_table(case: str, rows: Sequence[Row]) -> str:
         lines.append(
             f"| {_TITLES[method]} | {len(found)} | {_mean(found, 'accuracy_dense'):.2%} | "
             f"{_mean(found, 'accuracy'):.2%} | {_saved(found)} | {_saved([row['single'] for row in found])} | "
-            f"{_mean(found, 'latency_speedup_ratio'):.2f}x | {_mean(found, 'memory_reduction_ratio'):.1%} | {_mean(found, 'carbon_reduction_ratio'):.1%} |"
+            f"{_mean(found, 'latency_speedup_ratio'):.2f}x | {_mean(found, 'memory_reduction_ratio'):.1%} | "
+            f"{_mean(found, 'carbon_reduction_ratio'):.1%} |"
         )
     return "\n".join(lines)
 

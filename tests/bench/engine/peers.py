@@ -86,7 +86,7 @@ def step_of(setting: Setting, model: nn.Module, data: Splits, share: float, *, s
         if isinstance(module, SelfAttention):
             for layer in (module.q_proj, module.k_proj, module.v_proj):
                 heads[layer] = layer.out_features // module.head_dim
-    unwrapped = {item: item.dim() - 1 for name, item in pruned.named_parameters() if name == "position"}
+    unwrapped = [(item, item.dim() - 1) for name, item in pruned.named_parameters() if name == "position"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pruner = tp.pruner.BasePruner(
