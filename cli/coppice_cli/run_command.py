@@ -41,7 +41,7 @@ def run(
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     job = _prunejob(file, errors)
     chosen = _hardware(job, hardware, errors)
-    mounts = _claims(claim or [], errors)
+    mounts = claims(claim or [], errors)
     missing = [name for name in contract.claims(job.spec) if name not in mounts]
     if missing:
         errors.print(f"error: no directory for the claim {missing[0]}: add --claim {missing[0]}=DIRECTORY")
@@ -107,7 +107,8 @@ def _hardware(job: PruneJob, name: str | None, errors: Console) -> HardwareClass
     return classes[name]
 
 
-def _claims(arguments: list[str], errors: Console) -> dict[str, str]:
+def claims(arguments: list[str], errors: Console) -> dict[str, str]:
+    """Return the directories given for claims, NAME=DIRECTORY each."""
     mounts = {}
     for argument in arguments:
         name, separator, directory = argument.partition("=")
