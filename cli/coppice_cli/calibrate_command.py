@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from coppice_cli.model_argument import answered
+
+if TYPE_CHECKING:
+    from coppice_pruner.estimator import Sample
 
 
 def calibrate(
@@ -21,8 +24,8 @@ def calibrate(
 ) -> None:
     """Fit the analytic estimate to this machine.
 
-    Times single operators and small models of one family, fits a few non-negative figures for each kind of operator, and
-    says how far off they are on models left out of the fit. Energy is CPU time times the watts of a busy core: an
+    Times single operators and small models of one family, fits a few non-negative figures for each kind of operator,
+    and says how far off they are on models left out of the fit. Energy is CPU time times the watts of a busy core: an
     estimate. Exit status: 4 input refused, 130 interrupted.
     """
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
@@ -38,7 +41,7 @@ def calibrate(
             raise InputRefusedError(f"--family {family}: use {', '.join(FAMILIES)}")
         if not output.parent.is_dir():
             raise InputRefusedError(f"--output {output}: there is no directory {output.parent}")
-        samples = []
+        samples: list[Sample] = []
         with one_thread():
             for name in (OPERATORS, family):
                 taken = take_samples(name, seconds_each=0.002 if quick else 0.01, quick=quick)

@@ -118,7 +118,7 @@ def _print(profile: DeviceProfile, found: Estimate, parent: Estimate | None, sav
         console.print(f"and {len(ordered) - _SHOWN} other modules with {numbers.joules(rest)} (estimated)")
     console.print(
         f"{numbers.joules(found.energy_joules)} per inference (estimated), a batch of {found.batch_size} in "
-        f"{numbers.seconds(found.seconds)}, {numbers.watts(found.power_watts)} on average (estimated) on {found.device}, "
+        f"{numbers.seconds(found.seconds)}, {numbers.watts(found.power_watts)} on average (estimated) on "
         f"{found.dtype}",
         soft_wrap=True,
     )
@@ -131,8 +131,8 @@ def _print(profile: DeviceProfile, found: Estimate, parent: Estimate | None, sav
     error = profile.fit.get("cross_validated_median_error_ratio")
     if error is not None:
         console.print(
-            f"calibrated {profile.fit['date']} on {profile.fit['samples']} samples; off by {numbers.percent(error)} in the "
-            "median on a model it had not seen",
+            f"calibrated {profile.fit['date']} on {profile.fit['samples']} samples; off by {numbers.percent(error)} in "
+            "the median on a model it had not seen",
             soft_wrap=True,
         )
     elif profile.notes:

@@ -42,9 +42,9 @@ def profile(
 ) -> None:
     """Show where a model's joules go, layer by layer.
 
-    The model is measured as it would be deployed, with its norms folded; each layer is run alone on what it was given in
-    a forward pass, and scaled so that all sum to the whole model. Nothing is changed. Every energy says whether it was
-    measured or estimated. Exit status: 4 input refused, 5 energy cannot be measured as asked, 130 interrupted.
+    The model is measured as it would be deployed, with its norms folded; each layer is run alone on what it was given
+    in a forward pass, and scaled so that all sum to the whole model. Nothing is changed. Every energy says whether it
+    was measured or estimated. Exit status: 4 input refused, 5 energy cannot be measured as asked, 130 interrupted.
     """
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     with answered(errors), tempfile.TemporaryDirectory(prefix="coppice-profile-") as scratch:
@@ -97,8 +97,8 @@ def _measured(
     page = render_profile(
         model, rows,
         energy_joules=energy_joules, provenance=counter.provenance,
-        lead="Each layer, with the activation behind it, was run alone on what it was given; all are scaled to sum to the "
-             "whole model, so pooling, additions and launching are shared out among them.",
+        lead="Each layer, with the activation behind it, was run alone on what it was given; all are scaled to sum to "
+             "the whole model, so pooling, additions and launching are shared out among them.",
         origin=[
             Fact("Device", counter.device), Fact("Meter", f"{counter.name} ({counter.provenance.value.lower()})"),
             Fact("Batch size", str(batch_size)), Fact("Inputs", given, exact=True),
@@ -114,7 +114,12 @@ def _measured(
         "provenance": counter.provenance.value,
         "energyJoules": energy_joules,
         "layers": [
-            {"layer": row.layer, "energyJoules": row.energy_joules, "shareRatio": row.share_ratio, "seconds": row.seconds}
+            {
+                "layer": row.layer,
+                "energyJoules": row.energy_joules,
+                "shareRatio": row.share_ratio,
+                "seconds": row.seconds,
+            }
             for row in rows
         ],
         "profiles": profiles,
@@ -150,4 +155,6 @@ def _write(output: Path, page: str) -> None:
     try:
         output.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise InputRefusedError(f"--output {output}: {error.strerror}; name a file in a directory that exists") from error
+        raise InputRefusedError(
+            f"--output {output}: {error.strerror}; name a file in a directory that exists"
+        ) from error

@@ -1,16 +1,16 @@
 """Fits a device's figures to samples measured on it: non-negative least squares of relative errors.
 
 A sample is a piece of work with its operators and its time. Each kind of operator has up to five terms
-(`device.KindCosts`), all of them sums, so the fit is linear; it is repeated with large errors weighing less, since what is
-asked for is a good median and not a good worst case. Kinds are fitted to pieces of models; whole models then tell what
-operators cost in company: caches are colder, and modules call each other.
+(`device.KindCosts`), all of them sums, so the fit is linear; it is repeated with large errors weighing less, since
+what is asked for is a good median and not a good worst case. Kinds are fitted to pieces of models; whole models then
+tell what operators cost in company: caches are colder, and modules call each other.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +68,7 @@ class Calibration:
     cache_bytes: float
     median_error_ratio: float
     """On the samples themselves; `cross_validate` says how it does on others."""
-    company: CompanyCosts = CompanyCosts()
+    company: CompanyCosts = field(default_factory=CompanyCosts)
 
     def model_seconds(self, operators: Sequence[Operator]) -> float:
         """Return the time of a whole model."""

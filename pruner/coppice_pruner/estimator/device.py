@@ -134,5 +134,7 @@ def load_device_file(path: Path) -> DeviceProfile:
     except (OSError, ValueError) as error:
         raise InputRefusedError(f"device profile {path}: {error}") from error
     if profile.schema_version != SCHEMA:
-        raise InputRefusedError(f"device profile {path}: schema {profile.schema_version!r}; this version reads {SCHEMA}")
+        raise InputRefusedError(
+            f"device profile {path}: schema {profile.schema_version!r}; this version reads {SCHEMA}"
+        )
     return profile

@@ -27,7 +27,9 @@ def fitted_profile(samples: Sequence[Sample], meter: EstimateMeter) -> DevicePro
     left_out = cross_validate(samples)
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     fitted = f"coppice calibrate, {len(samples)} samples, {today}"
-    watts = Figure(value=meter.watts_per_core, basis=Basis.DERIVED, source="watts of a busy core, see meters/estimate.py")
+    watts = Figure(
+        value=meter.watts_per_core, basis=Basis.DERIVED, source="watts of a busy core, see meters/estimate.py"
+    )
     return DeviceProfile(
         name=f"cpu: {meter.device}",
         notes="One thread, float32. Energy is CPU time times the watts of one busy core.",

@@ -68,7 +68,8 @@ class Operator:
 
 _TRANSCENDENTAL = {"gelu", "silu", "sigmoid", "tanh", "exp", "_softmax", "hardswish", "mish", "softplus", "erf", "elu"}
 _REDUCTION = {
-    "native_layer_norm", "native_batch_norm", "_native_batch_norm_legit_no_training", "native_group_norm", "mean", "sum",
+    "native_layer_norm", "native_batch_norm", "_native_batch_norm_legit_no_training", "native_group_norm", "mean",
+    "sum",
     "_adaptive_avg_pool2d", "adaptive_avg_pool2d", "amax", "max", "cudnn_batch_norm", "rms_norm", "_fused_rms_norm",
     "var_mean",
 }  # fmt: skip
@@ -78,7 +79,7 @@ _NOT_VIEWS = {"_to_copy", "clone", "copy_", "contiguous"}
 
 class _Recorder(TorchDispatchMode):
     def __init__(self, stack: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operators: list[Operator] = []
         self._stack = stack
 
@@ -86,9 +87,7 @@ class _Recorder(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.operators.append(
-            _operator(self._stack[-1] if self._stack else "", func, args, kwargs or {}, result)
-        )
+        self.operators.append(_operator(self._stack[-1] if self._stack else "", func, args, kwargs or {}, result))
         return result
 
 
@@ -121,9 +120,7 @@ def record_operators(
     return tuple(recorder.operators)
 
 
-def _operator(
-    layer: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
-) -> Operator:
+def _operator(layer: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Operator:
     packet = func._overloadpacket
     name = packet.__name__
     inputs, outputs = _tensors((args, kwargs)), _tensors(result)

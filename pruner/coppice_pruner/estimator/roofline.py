@@ -1,6 +1,6 @@
 """Time and energy of a model on a device, from its operators.
 
-Roofline (Williams, Waterman and Patterson 2009, doi:10.1145/1498765.1498785): an operator takes what launching it takes,
+Roofline (Williams, Waterman and Patterson 2009, doi:10.1145/1498765.1498785): an operator takes its launch,
 and then as long as the slower of computing and moving bytes. Where a device was calibrated, each kind of operator has
 fitted terms instead, which add up: small kernels overlap little.
 

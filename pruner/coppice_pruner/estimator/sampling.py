@@ -1,7 +1,7 @@
 """Samples for calibrating a device: single operators of every kind, and small models with all their layers.
 
-Operators tell the kinds apart, which a model never does: behind every convolution of a plain network comes an activation of
-the same size. Models tell what operators cost in company.
+Operators tell the kinds apart, which a model never does: behind every convolution of a plain network comes an
+activation of the same size. Models tell what operators cost in company.
 """
 
 from __future__ import annotations
@@ -109,23 +109,23 @@ def _operator_pieces(quick: bool) -> Iterator[_Piece]:
         label = f"{width} channels, {size} pixels, batch {batch}"
         for kernel, stride in ((3, 1), (3, 2), (1, 1), (1, 2)):
             layer = nn.Conv2d(width, width, kernel, stride=stride, padding=kernel // 2).eval()
-            yield piece(f"convolution {kernel} by {stride}, {label}", lambda layer=layer, image=image: layer(image))
+            yield piece(f"convolution {kernel} by {stride}, {label}", functools.partial(layer, image))
         depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width).eval()
         norm, mix = nn.LayerNorm(width).eval(), nn.Linear(width, 2 * width).eval()
         heads = tokens.view(*tokens.shape[:-1], -1, 8 if width == 8 else 16).transpose(1, 2)
         for name, run in (
-            ("depthwise", lambda depthwise=depthwise, image=image: depthwise(image)),
-            ("linear", lambda mix=mix, tokens=tokens: mix(tokens)),
-            ("product", lambda tokens=tokens: tokens @ tokens.transpose(1, 2)),
-            ("attention", lambda heads=heads: functional.scaled_dot_product_attention(heads, heads, heads)),
-            ("relu", lambda image=image: image.relu()),
-            ("addition", lambda image=image: image + image),
-            ("gelu", lambda tokens=tokens: functional.gelu(tokens)),
-            ("layer norm", lambda norm=norm, tokens=tokens: norm(tokens)),
-            ("pooling", lambda image=image: functional.max_pool2d(image, 2)),
-            ("mean", lambda image=image: functional.adaptive_avg_pool2d(image, 1)),
-            ("copy", lambda tokens=tokens: tokens.transpose(1, 2).contiguous()),
-            ("view", lambda tokens=tokens: tokens.transpose(1, 2)),
+            ("depthwise", functools.partial(depthwise, image)),
+            ("linear", functools.partial(mix, tokens)),
+            ("product", functools.partial(torch.matmul, tokens, tokens.transpose(1, 2))),
+            ("attention", functools.partial(functional.scaled_dot_product_attention, heads, heads, heads)),
+            ("relu", functools.partial(torch.relu, image)),
+            ("addition", functools.partial(torch.add, image, image)),
+            ("gelu", functools.partial(functional.gelu, tokens)),
+            ("layer norm", functools.partial(norm, tokens)),
+            ("pooling", functools.partial(functional.max_pool2d, image, 2)),
+            ("mean", functools.partial(functional.adaptive_avg_pool2d, image, 1)),
+            ("copy", tokens.transpose(1, 2).contiguous),
+            ("view", functools.partial(torch.transpose, tokens, 1, 2)),
         ):
             yield piece(f"{name}, {label}", run)
 

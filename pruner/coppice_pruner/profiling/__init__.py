@@ -1,7 +1,8 @@
 """Where the joules go now, and where they would go at other widths.
 
-Belongs here: replaying layers under a meter (`layers`), timing them on a grid of widths (`grid`) kept on disk (`store`),
-predicting from both (`cost_model`), and measuring again what was predicted (`remeasure`). Does not belong here: the meters, and choosing widths (allocation).
+Belongs here: replaying layers under a meter (`layers`), timing them on a grid of widths (`grid`) kept on disk
+(`store`), predicting from both (`cost_model`), and measuring again what was predicted (`remeasure`). Does not belong
+here: the meters, and choosing widths (allocation).
 """
 
 from coppice_pruner.profiling.allocator import keep_freed_memory

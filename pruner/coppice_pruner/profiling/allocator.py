@@ -1,9 +1,9 @@
 """Keeps freed memory in the process, so that activations do not fault in new pages at every batch.
 
-glibc gives blocks above a threshold back to the system when they are freed, and takes them anew, page by page, at the next
-batch. Whether an activation lies above the threshold depends on what was freed before, so that one and the same
-convolution of a few megabytes takes 1.7 or 4.7 ms, at random and for good: no table can predict that, and a server that
-answers many batches should not pay it.
+glibc gives blocks above a threshold back to the system when they are freed, and takes them anew, page by page, at the
+next batch. Whether an activation lies above the threshold depends on what was freed before, so that one and the same
+convolution of a few megabytes takes 1.7 or 4.7 ms, at random and for good: no table can predict that, and a server
+that answers many batches should not pay it.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ class Table:
     out_channels: tuple[float, ...]
     joules: tuple[tuple[float, ...], ...]
     """A row for each of `in_channels`."""
-    in_steps: Staircase = Staircase()
-    out_steps: Staircase = Staircase()
+    in_steps: Staircase = field(default_factory=Staircase)
+    out_steps: Staircase = field(default_factory=Staircase)
 
     def energy(self, in_channels: int, out_channels: int) -> float:
         """Return the energy at some widths, exact on the grid, linear beyond its ends, never negative."""
@@ -58,9 +58,7 @@ class Table:
             self,
             in_channels=rows,
             out_channels=columns,
-            joules=tuple(
-                tuple(joules if (x, y) == (row, column) else self._at(x, y) for y in columns) for x in rows
-            ),
+            joules=tuple(tuple(joules if (x, y) == (row, column) else self._at(x, y) for y in columns) for x in rows),
         )
 
     def _at(self, row_place: float, column_place: float) -> float:
@@ -260,7 +258,8 @@ def _layer_from(item: Mapping[str, Any]) -> LayerCost:
     table = item["table"]
     return LayerCost(
         item["layer"],
-        *(Axis(item[side]["fixed"], dict(item[side]["times"])) for side in ("reads", "writes")),
+        Axis(item["reads"]["fixed"], dict(item["reads"]["times"])),
+        Axis(item["writes"]["fixed"], dict(item["writes"]["times"])),
         Table(
             tuple(table["in_channels"]),
             tuple(table["out_channels"]),

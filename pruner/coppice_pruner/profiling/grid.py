@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from coppice_pruner.errors import InputRefusedError
@@ -23,7 +22,14 @@ from coppice_pruner.profiling.staircase import Staircase, shares_of
 from coppice_pruner.profiling.store import TimesStore
 from coppice_pruner.profiling.timing import time_in_turn
 from coppice_pruner.profiling.units import (
-    AttentionCore, Unit, alignment, channels, record_units, resized, signature, size_bytes
+    AttentionCore,
+    Unit,
+    alignment,
+    channels,
+    record_units,
+    resized,
+    signature,
+    size_bytes,
 )  # fmt: skip
 from coppice_pruner.surgery import ChannelGroup, Side
 

@@ -48,8 +48,8 @@ def profile_layers(
     """Measure what each layer costs.
 
     Layers of one kind and width share a window, in which they run one after another. Where the budget does not hold a
-    window for every kind, the kinds that take longest get one, and the others are charged for their time at the power of
-    those.
+    window for every kind, the kinds that take longest get one, and the others are charged for their time at the power
+    of those.
 
     Args:
         model: Run in eval mode; not changed.
@@ -106,7 +106,8 @@ def profile_layers(
 
 
 def _windows(
-    kinds: Mapping[tuple[object, ...], Sequence[Unit]], affordable: int, measured: Callable[[Callable[[], object]], Window],
+    kinds: Mapping[tuple[object, ...], Sequence[Unit]], affordable: int,
+    measured: Callable[[Callable[[], object]], Window],
     synchronize: Callable[[], None], clock: Callable[[], float],
 ) -> dict[tuple[object, ...], Window]:  # fmt: skip
     """Return a window for each kind: measured for those that take longest, at their power for the others."""

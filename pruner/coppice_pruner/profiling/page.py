@@ -79,7 +79,8 @@ def render_profile(
             ),
             element(
                 "footer",
-                f"Every energy on this page is {provenance.value.lower()}. This page needs no network and runs no script.",
+                f"Every energy on this page is {provenance.value.lower()}. This page needs no network and runs no "
+                "script.",
             ),
             class_="page",
         ),

@@ -1,7 +1,7 @@
 """Layers measured again at the widths they were predicted for.
 
-What the tables say is a ratio: a layer at some widths over the same layer of the dense model. So both are run in turn, each
-on the activations it was recorded with in its model.
+What the tables say is a ratio: a layer at some widths over the same layer of the dense model. So both are run in
+turn, each on the activations it was recorded with in its model.
 """
 
 from __future__ import annotations

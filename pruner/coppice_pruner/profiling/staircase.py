@@ -1,8 +1,8 @@
 """Staircases: kernels work in steps of some channels, and what lies between two steps often costs as much as the next.
 
-On a CPU with vectors of 16 floats a convolution of 20 channels costs what one of 32 does; a matrix product of 28 columns
-costs more than one of 32. A straight line between 16 and 32 is up to a third off. So widths are mapped to places where
-cost is straight:
+On a CPU with vectors of 16 floats a convolution of 20 channels costs what one of 32 does; a matrix product of 28
+columns costs more than one of 32. A straight line between 16 and 32 is up to a third off. So widths are mapped to
+places where cost is straight:
 
     place(c) = c                                     up to the first full step
     place(c) = start of the step + period * share    beyond it, `share` measured once within one step
@@ -14,7 +14,6 @@ costs more than the next even one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-
 
 _MOST = 4.0
 """A share beyond is noise; 2.5 was seen for convolutions of 1x1 with a stride."""

@@ -1,8 +1,8 @@
 """What layers took at fixed widths, kept on disk, so that a second run on the same machine starts warm.
 
-One JSON file for each device, version of torch and number of threads. It is written aside and renamed, so a reader never
-sees half of it; one that is damaged anyway is passed over. A directory that cannot be written is no obstacle: the run
-measures, as it would have without.
+One JSON file for each device, version of torch and number of threads. It is written aside and renamed, so a reader
+never sees half of it; one that is damaged anyway is passed over. A directory that cannot be written is no obstacle:
+the run measures, as it would have without.
 """
 
 from __future__ import annotations

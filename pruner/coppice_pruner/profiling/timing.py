@@ -1,8 +1,9 @@
 """Timing of small pieces of work against each other, on a machine that others use too.
 
-The pieces run in turn, round after round: what disturbs one disturbs its neighbours. Disturbances only ever add, so the
-first decile of the rounds repeats best: over six trials on two cores with a load of five, 1.5 % in the median against 1.6 %
-for the median of the rounds, and 5 % against 10 % in nine trials of ten. Pieces shorter than the clock can see are repeated.
+The pieces run in turn, round after round: what disturbs one disturbs its neighbours. Disturbances only ever add, so
+the first decile of the rounds repeats best: over six trials on two cores with a load of five, 1.5 % in the median
+against 1.6 % for the median of the rounds, and 5 % against 10 % in nine trials of ten. Pieces shorter than the clock
+can see are repeated.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ def time_in_turn(
     keep_freed_memory()
     seconds: list[list[float]] = [[] for _ in pieces]
     with torch.inference_mode():
-        repeats = []
-        for piece in pieces:
-            repeats.append(min(_MOST_REPEATS, max(1, round(_LEAST_SECONDS / max(run(piece, 1), _LEAST_SEEN)))))
+        repeats = [
+            min(_MOST_REPEATS, max(1, round(_LEAST_SECONDS / max(run(piece, 1), _LEAST_SEEN)))) for piece in pieces
+        ]
         # What to spend is wall-clock time, whatever clock the pieces are timed with.
         until = time.monotonic() + seconds_each * len(pieces)
         rounds = 0

@@ -175,11 +175,7 @@ def size_bytes(unit: Unit) -> int:
 
 def is_channels_last(tensor: Tensor) -> bool:
     """Return whether an image's channels lie next to each other in memory."""
-    return (
-        tensor.dim() == 4
-        and tensor.is_contiguous(memory_format=torch.channels_last)
-        and not tensor.is_contiguous()
-    )
+    return tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
 
 
 def channels(unit: Unit) -> tuple[int, int]:

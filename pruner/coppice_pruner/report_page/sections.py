@@ -250,8 +250,8 @@ def _layer_error(page: ReportPage) -> str:
     if error is None:
         return ""
     return (
-        f" Measured again one by one, the layers of the pruned model were {numbers.percent(error)} off its tables in the "
-        "median."
+        f" Measured again one by one, the layers of the pruned model were {numbers.percent(error)} off its tables in "
+        "the median."
     )
 
 
