@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import tempfile
 from pathlib import Path
@@ -47,17 +46,16 @@ def run(
         errors.print(f"error: no directory for the claim {missing[0]}: add --claim {missing[0]}=DIRECTORY")
         raise typer.Exit(EXIT_REFUSED)
     try:
-        from coppice_pruner.profiling.store import ENV_CACHE, user_cache_directory
+        from coppice_pruner.profiling.store import user_cache
         from coppice_pruner.run import Interrupted, Interruption, Journal, execute, exit_code
     except ImportError as error:
         errors.print(f"error: {error}; install the extra: pip install 'coppice[pruner]'")
         raise typer.Exit(1) from error
     from coppice_cli.display import Display
 
-    # The work directory goes with this run; a person's own machine keeps what it measured for the next one.
-    os.environ[ENV_CACHE] = str(user_cache_directory())
     name = str(job.metadata.get("name") or "run")
-    with tempfile.TemporaryDirectory(prefix="coppice-run-") as scratch:
+    # The work directory goes with this run; a person's own machine keeps what it measured for the next one.
+    with tempfile.TemporaryDirectory(prefix="coppice-run-") as scratch, user_cache():
         config = contract.run_config(job.spec, chosen, namespace=namespace, name=name, claim_mounts=mounts).model_copy(
             update={"work_directory": scratch}
         )

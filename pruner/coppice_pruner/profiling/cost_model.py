@@ -49,16 +49,28 @@ class Table:
         return max(0.0, self._at(self.in_steps.place(in_channels), self.out_steps.place(out_channels)))
 
     def with_point(self, in_channels: int, out_channels: int, joules: float) -> Table:
-        """Return a table that gives exactly this energy at these widths, and the same as before far from there."""
+        """Return a table that gives exactly this energy at these widths.
+
+        Narrower widths are corrected by the same ratio: there the next steps go, and a point by itself would look cheaper
+        than everything around it. Wider ones stay.
+        """
         # A side with one entry has one width, or none of its own (depthwise convolutions).
         row = self.in_channels[0] if len(self.in_channels) == 1 else self.in_steps.place(in_channels)
         column = self.out_channels[0] if len(self.out_channels) == 1 else self.out_steps.place(out_channels)
         rows, columns = tuple(sorted({*self.in_channels, row})), tuple(sorted({*self.out_channels, column}))
+        before = self._at(row, column)
+        ratio = joules / before if before > 0 else 1.0
+
+        def corrected(x: float, y: float) -> float:
+            if (x, y) == (row, column):
+                return joules
+            return self._at(x, y) * (ratio if x <= row and y <= column else 1.0)
+
         return replace(
             self,
             in_channels=rows,
             out_channels=columns,
-            joules=tuple(tuple(joules if (x, y) == (row, column) else self._at(x, y) for y in columns) for x in rows),
+            joules=tuple(tuple(corrected(x, y) for y in columns) for x in rows),
         )
 
     def _at(self, row_place: float, column_place: float) -> float:

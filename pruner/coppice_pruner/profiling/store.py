@@ -7,12 +7,13 @@ the run measures, as it would have without.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import platform
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -74,6 +75,20 @@ def user_cache_directory(environ: Mapping[str, str] = os.environ) -> Path:
     if environ.get(ENV_CACHE):
         return Path(environ[ENV_CACHE])
     return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coppice"
+
+
+@contextlib.contextmanager
+def user_cache(environ: MutableMapping[str, str] = os.environ) -> Iterator[None]:
+    """Have runs of this process keep times where this person's machine keeps caches."""
+    given = environ.get(ENV_CACHE)
+    environ[ENV_CACHE] = str(user_cache_directory(environ))
+    try:
+        yield
+    finally:
+        if given is None:
+            del environ[ENV_CACHE]
+        else:
+            environ[ENV_CACHE] = given
 
 
 class TimesStore:

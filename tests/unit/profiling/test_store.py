@@ -18,10 +18,10 @@ from coppice_pruner.profiling import (
     grid,
     machine_of,
     profile_layers,
+    user_cache_directory,
 )
-from coppice_pruner.profiling import user_cache_directory as user_cache
 from coppice_pruner.profiling.cost_model import CostModel
-from coppice_pruner.profiling.store import MOST_UNITS, SCHEMA
+from coppice_pruner.profiling.store import MOST_UNITS, SCHEMA, user_cache
 from coppice_pruner.surgery import find_groups
 from tests.unit.profiling.test_grid import INPUTS, CountingMeter
 from tests.unit.surgery import networks
@@ -127,8 +127,18 @@ def test_the_file_stays_bounded_and_drops_what_was_not_used_longest(tmp_path: Pa
 def test_the_work_directory_keeps_times_unless_a_place_is_named(tmp_path: Path) -> None:
     assert cache_directory("/work", {}) == Path("/work/cache")
     assert cache_directory("/work", {"COPPICE_CACHE": "/somewhere"}) == Path("/somewhere")
-    assert user_cache({"XDG_CACHE_HOME": "/xdg"}) == Path("/xdg/coppice")
-    assert user_cache({"XDG_CACHE_HOME": "/xdg", "COPPICE_CACHE": "/somewhere"}) == Path("/somewhere")
+    assert user_cache_directory({"XDG_CACHE_HOME": "/xdg"}) == Path("/xdg/coppice")
+    assert user_cache_directory({"XDG_CACHE_HOME": "/xdg", "COPPICE_CACHE": "/somewhere"}) == Path("/somewhere")
+
+
+@pytest.mark.parametrize("given", [{}, {"COPPICE_CACHE": "/somewhere"}], ids=["nothing", "a place"])
+def test_a_run_on_a_persons_machine_keeps_times_beyond_it_and_leaves_the_environment_alone(
+    given: dict[str, str],
+) -> None:
+    environ = {"XDG_CACHE_HOME": "/xdg", **given}
+    with user_cache(environ):
+        assert cache_directory("/tmp/gone", environ) == Path(given.get("COPPICE_CACHE", "/xdg/coppice"))
+    assert environ == {"XDG_CACHE_HOME": "/xdg", **given}
 
 
 def test_a_machine_is_told_by_what_decides_its_speed() -> None:
