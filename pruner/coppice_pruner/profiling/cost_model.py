@@ -51,8 +51,8 @@ class Table:
     def with_point(self, in_channels: int, out_channels: int, joules: float) -> Table:
         """Return a table that gives exactly this energy at these widths.
 
-        Narrower widths are corrected by the same ratio: there the next steps go, and a point by itself would look cheaper
-        than everything around it. Wider ones stay.
+        Narrower widths are corrected by the same ratio: there the next steps go, and a point by itself would look
+        cheaper than everything around it. Wider ones stay.
         """
         # A side with one entry has one width, or none of its own (depthwise convolutions).
         row = self.in_channels[0] if len(self.in_channels) == 1 else self.in_steps.place(in_channels)
