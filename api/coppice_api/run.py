@@ -152,6 +152,10 @@ class RunReport(StatusModel):
     artifact: ReportedArtifact | None = None
     folding_reduction_ratio: float | None = None
     """What folding norms into layers saves of the dense model's energy: in both models alike, part of no claim."""
+    layer_prediction_error_ratio: float | None = None
+    """How far the cost model was off for a layer of the pruned model, measured again: the median."""
+    model_prediction_error_ratio: float | None = None
+    """How far it was off for the energy of the whole pruned model when it proposed it."""
     run_energy_joules: float | None = None
     """Energy the run itself used."""
     break_even_inferences: int | None = None

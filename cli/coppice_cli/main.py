@@ -9,7 +9,10 @@ import typer
 import yaml
 
 from coppice_api import crd
+from coppice_cli.calibrate_command import calibrate
 from coppice_cli.operator_command import operator
+from coppice_cli.predict_command import predict
+from coppice_cli.profile_command import profile
 from coppice_cli.run_command import run
 
 app = typer.Typer(
@@ -58,6 +61,9 @@ def validate(
 
 app.command()(run)
 app.command()(operator)
+app.command()(profile)
+app.command()(predict)
+app.command()(calibrate)
 
 
 @app.command()

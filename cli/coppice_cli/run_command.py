@@ -40,12 +40,13 @@ def run(
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     job = _prunejob(file, errors)
     chosen = _hardware(job, hardware, errors)
-    mounts = _claims(claim or [], errors)
+    mounts = claims(claim or [], errors)
     missing = [name for name in contract.claims(job.spec) if name not in mounts]
     if missing:
         errors.print(f"error: no directory for the claim {missing[0]}: add --claim {missing[0]}=DIRECTORY")
         raise typer.Exit(EXIT_REFUSED)
     try:
+        from coppice_pruner.profiling.store import user_cache
         from coppice_pruner.run import Interrupted, Interruption, Journal, execute, exit_code
     except ImportError as error:
         errors.print(f"error: {error}; install the extra: pip install 'coppice[pruner]'")
@@ -53,7 +54,8 @@ def run(
     from coppice_cli.display import Display
 
     name = str(job.metadata.get("name") or "run")
-    with tempfile.TemporaryDirectory(prefix="coppice-run-") as scratch:
+    # The work directory goes with this run; a person's own machine keeps what it measured for the next one.
+    with tempfile.TemporaryDirectory(prefix="coppice-run-") as scratch, user_cache():
         config = contract.run_config(job.spec, chosen, namespace=namespace, name=name, claim_mounts=mounts).model_copy(
             update={"work_directory": scratch}
         )
@@ -103,7 +105,8 @@ def _hardware(job: PruneJob, name: str | None, errors: Console) -> HardwareClass
     return classes[name]
 
 
-def _claims(arguments: list[str], errors: Console) -> dict[str, str]:
+def claims(arguments: list[str], errors: Console) -> dict[str, str]:
+    """Return the directories given for claims, NAME=DIRECTORY each."""
     mounts = {}
     for argument in arguments:
         name, separator, directory = argument.partition("=")

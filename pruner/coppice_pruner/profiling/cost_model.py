@@ -1,7 +1,8 @@
 """E_l(c_in, c_out): what every layer would cost at other widths, and so the whole model (equation 1).
 
 A layer's table is interpolated bilinearly between measured widths. `grid` measures it; this module only computes.
-The prediction proposes; the whole model's measurement decides, and `calibrate` learns from it.
+The prediction proposes; the whole model's measurement decides, and `calibrate` learns from it. The same tables give
+latency: a layer's time and its energy differ by its power, which hardly depends on its widths.
 """
 
 from __future__ import annotations
@@ -9,7 +10,13 @@ from __future__ import annotations
 import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
+
+import numpy as np
+
+from coppice_pruner.profiling.lookup import Lookup
+from coppice_pruner.profiling.staircase import Staircase
 
 
 @dataclass(frozen=True)
@@ -29,21 +36,51 @@ class Axis:
 class Table:
     """Energy on a grid of input and output channels, in joules per inference."""
 
-    in_channels: tuple[int, ...]
-    """Ascending; one entry where the input's width is fixed."""
-    out_channels: tuple[int, ...]
+    in_channels: tuple[float, ...]
+    """Ascending places, see `Staircase`; one entry where the input's width is fixed."""
+    out_channels: tuple[float, ...]
     joules: tuple[tuple[float, ...], ...]
     """A row for each of `in_channels`."""
+    in_steps: Staircase = field(default_factory=Staircase)
+    out_steps: Staircase = field(default_factory=Staircase)
 
     def energy(self, in_channels: int, out_channels: int) -> float:
         """Return the energy at some widths, exact on the grid, linear beyond its ends, never negative."""
-        row, row_share = _locate(self.in_channels, in_channels)
-        column, column_share = _locate(self.out_channels, out_channels)
+        return max(0.0, self._at(self.in_steps.place(in_channels), self.out_steps.place(out_channels)))
+
+    def with_point(self, in_channels: int, out_channels: int, joules: float) -> Table:
+        """Return a table that gives exactly this energy at these widths.
+
+        Narrower widths are corrected by the same ratio: there the next steps go, and a point by itself would look
+        cheaper than everything around it. Wider ones stay.
+        """
+        # A side with one entry has one width, or none of its own (depthwise convolutions).
+        row = self.in_channels[0] if len(self.in_channels) == 1 else self.in_steps.place(in_channels)
+        column = self.out_channels[0] if len(self.out_channels) == 1 else self.out_steps.place(out_channels)
+        rows, columns = tuple(sorted({*self.in_channels, row})), tuple(sorted({*self.out_channels, column}))
+        before = self._at(row, column)
+        ratio = joules / before if before > 0 else 1.0
+
+        def corrected(x: float, y: float) -> float:
+            if (x, y) == (row, column):
+                return joules
+            return self._at(x, y) * (ratio if x <= row and y <= column else 1.0)
+
+        return replace(
+            self,
+            in_channels=rows,
+            out_channels=columns,
+            joules=tuple(tuple(corrected(x, y) for y in columns) for x in rows),
+        )
+
+    def _at(self, row_place: float, column_place: float) -> float:
+        row, row_share = locate(self.in_channels, row_place)
+        column, column_share = locate(self.out_channels, column_place)
         above = self._between(row, column, column_share)
         if row_share == 0.0:
-            return max(0.0, above)
+            return above
         below = self._between(row + 1, column, column_share)
-        return max(0.0, above + row_share * (below - above))
+        return above + row_share * (below - above)
 
     def _between(self, row: int, column: int, share: float) -> float:
         values = self.joules[row]
@@ -58,6 +95,8 @@ class LayerCost:
     reads: Axis
     writes: Axis
     table: Table
+    seconds_per_joule: float = 0.0
+    """Seconds a batch takes over joules per inference, the layer alone."""
 
     def energy(self, widths: Mapping[str, int]) -> float:
         """Return the energy at the groups' widths, in joules per inference."""
@@ -70,78 +109,109 @@ class LayerCost:
 class Observation:
     """A measurement of the whole model."""
 
-    layers_joules: float
-    """What the tables said of all layers together."""
+    widths: Mapping[str, int]
     measured_joules: float
+    """Per inference."""
+    measured_seconds: float | None = None
+    """Per batch."""
 
 
 @dataclass(frozen=True)
 class CostModel:
-    """Energy of the whole model from the widths of its groups; implements `allocation.EnergyModel`."""
+    """Energy and latency of the whole model from the widths of its groups; implements `allocation.EnergyModel`.
+
+    Widths are those of groups everywhere; a group left out has its width in the model this was built from, and none may
+    be wider than there.
+    """
 
     layers: tuple[LayerCost, ...]
     built_widths: Mapping[str, int]
-    """Widths of the model it was built from; a group left out of a question has these."""
+    """Widths of the model it was built from."""
     rest_joules: float
     """Per inference, of everything that no width changes."""
     scale: float = 1.0
     """What the tables are multiplied with to agree with measurements of the whole model."""
+    rest_seconds: float = 0.0
+    """Per batch, of everything that no width changes."""
+    seconds_scale: float = 1.0
+    """As `scale`, for latency."""
     observations: tuple[Observation, ...] = ()
 
     def predict(self, widths: Mapping[str, int]) -> float:
-        """Return the energy of the whole model in joules per inference.
-
-        Args:
-            widths: Of the groups; a group left out has its width in the model this was built from.
-        """
-        return self.scale * self._layers_joules({**self.built_widths, **widths}) + self.rest_joules
+        """Return the energy of the whole model in joules per inference."""
+        return self.scale * float(self._lookup.joules(widths).sum()) + self.rest_joules
 
     def predict_choices(self, widths: Mapping[str, int], group: str, choices: Sequence[int]) -> tuple[float, ...]:
         """Return `predict` for each of several widths of one group, the others as given."""
-        here = {**self.built_widths, **widths}
-        touched = [cost for cost in self.layers if group in cost.reads.times or group in cost.writes.times]
-        others = self._layers_joules(here) - sum(cost.energy(here) for cost in touched)
-        result = []
-        for choice in choices:
-            here[group] = choice
-            result.append(self.scale * (others + sum(cost.energy(here) for cost in touched)) + self.rest_joules)
-        return tuple(result)
+        _, now, then = self._lookup.choices(widths, group, choices)
+        others = float(self._lookup.joules(widths).sum() - now.sum())
+        return tuple((self.scale * (others + then.sum(axis=1)) + self.rest_joules).tolist())
+
+    def predict_seconds(self, widths: Mapping[str, int]) -> float:
+        """Return the latency of one batch in seconds."""
+        return self.seconds_scale * self._layers_seconds(widths) + self.rest_seconds
+
+    def predict_seconds_choices(
+        self, widths: Mapping[str, int], group: str, choices: Sequence[int]
+    ) -> tuple[float, ...]:
+        """Return `predict_seconds` for each of several widths of one group, the others as given."""
+        touched, now, then = self._lookup.choices(widths, group, choices)
+        slow = self._seconds_per_joule[touched]
+        others = self._layers_seconds(widths) - float(now @ slow)
+        return tuple((self.seconds_scale * (others + then @ slow) + self.rest_seconds).tolist())
 
     def group_energy(self, widths: Mapping[str, int], group: str) -> float:
         """Return the energy of the layers that produce a group's channels, in joules per inference."""
-        here = {**self.built_widths, **widths}
-        return self.scale * sum(cost.energy(here) for cost in self.layers if group in cost.writes.times)
+        joules = self._lookup.joules(widths)
+        return self.scale * float(sum(joules[i] for i, cost in enumerate(self.layers) if group in cost.writes.times))
 
     def layer_energies(self, widths: Mapping[str, int]) -> dict[str, float]:
         """Return the energy of every layer in joules per inference; with `rest_joules` they sum to `predict`."""
-        here = {**self.built_widths, **widths}
-        return {cost.layer: self.scale * cost.energy(here) for cost in self.layers}
+        return dict(zip(self._names, (self.scale * self._lookup.joules(widths)).tolist(), strict=True))
 
-    def calibrate(self, widths: Mapping[str, int], measured_joules: float) -> CostModel:
+    def calibrate(
+        self, widths: Mapping[str, int], measured_joules: float, measured_seconds: float | None = None
+    ) -> CostModel:
         """Return a model that agrees better with a measurement of the whole model.
 
         Layers run faster or slower in company than alone, and what is not a layer shrinks in part with the widths.
         Both show only in the whole model: `scale` and `rest_joules` are fitted to all measurements so far by least
-        squares of relative errors, neither below zero. With one measurement both move together.
+        squares of relative errors, neither below zero. With one measurement both move together. Seconds likewise.
 
         Args:
             widths: Of the model that was measured.
             measured_joules: Per inference.
+            measured_seconds: Per batch; None where nobody looked.
 
         Raises:
-            ValueError: If the measurement is not above zero.
+            ValueError: If a measurement is not above zero.
         """
-        if not measured_joules > 0:
-            raise ValueError(f"measured_joules is {measured_joules}; it must be above zero")
-        layers = self._layers_joules({**self.built_widths, **widths})
-        observations = (*self.observations, Observation(layers, measured_joules))
-        if len(observations) == 1:
-            factor = measured_joules / self.predict(widths)
-            return replace(
-                self, scale=self.scale * factor, rest_joules=self.rest_joules * factor, observations=observations
+        for name, value in (("measured_joules", measured_joules), ("measured_seconds", measured_seconds)):
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is {value}; it must be above zero")
+        observation = Observation({**self.built_widths, **widths}, measured_joules, measured_seconds)
+        return replace(self, observations=(*self.observations, observation))._fitted()
+
+    def with_points(self, widths: Mapping[str, int], joules: Mapping[str, float]) -> CostModel:
+        """Return a model whose tables hold what some layers were measured to cost at the widths of a model.
+
+        Args:
+            widths: Of the model.
+            joules: For each of these layers, per inference, on the scale of its table.
+        """
+        here = {**self.built_widths, **widths}
+        layers = tuple(
+            replace(
+                cost,
+                table=cost.table.with_point(
+                    cost.reads.channels(here), cost.writes.channels(here), joules[cost.layer]
+                ),
             )
-        scale, rest = _fit(observations)
-        return replace(self, scale=scale, rest_joules=rest, observations=observations)
+            if cost.layer in joules
+            else cost
+            for cost in self.layers
+        )  # fmt: skip
+        return replace(self, layers=layers)._fitted()
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values, for a checkpoint: measuring again would give other numbers and other decisions."""
@@ -151,30 +221,44 @@ class CostModel:
     def from_dict(cls, state: Mapping[str, Any]) -> CostModel:
         """Return the model that `to_dict` was called on."""
         return cls(
-            layers=tuple(
-                LayerCost(
-                    item["layer"],
-                    Axis(item["reads"]["fixed"], dict(item["reads"]["times"])),
-                    Axis(item["writes"]["fixed"], dict(item["writes"]["times"])),
-                    Table(
-                        tuple(item["table"]["in_channels"]),
-                        tuple(item["table"]["out_channels"]),
-                        tuple(tuple(row) for row in item["table"]["joules"]),
-                    ),
-                )
-                for item in state["layers"]
-            ),
-            built_widths=dict(state["built_widths"]),
-            rest_joules=state["rest_joules"],
-            scale=state["scale"],
-            observations=tuple(Observation(**item) for item in state["observations"]),
+            **{
+                **state,
+                "layers": tuple(_layer_from(item) for item in state["layers"]),
+                "observations": tuple(Observation(**item) for item in state["observations"]),
+            }
         )
 
-    def _layers_joules(self, widths: Mapping[str, int]) -> float:
-        return sum(cost.energy(widths) for cost in self.layers)
+    @cached_property
+    def _lookup(self) -> Lookup:
+        return Lookup(self.layers, self.built_widths)
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(cost.layer for cost in self.layers)
+
+    @cached_property
+    def _seconds_per_joule(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        return np.array([cost.seconds_per_joule for cost in self.layers], dtype=np.float64)
+
+    def _layers_seconds(self, widths: Mapping[str, int]) -> float:
+        return float(self._lookup.joules(widths) @ self._seconds_per_joule)
+
+    def _fitted(self) -> CostModel:
+        """Return the same with scales and rests fitted to the observations."""
+        energy = [(float(self._lookup.joules(o.widths).sum()), o.measured_joules) for o in self.observations]
+        times = [
+            (self._layers_seconds(item.widths), item.measured_seconds)
+            for item in self.observations
+            if item.measured_seconds is not None
+        ]
+        scale, rest = _fit(energy, self.scale, self.rest_joules)
+        seconds_scale, rest_seconds = _fit(times, self.seconds_scale, self.rest_seconds)
+        return replace(
+            self, scale=scale, rest_joules=rest, seconds_scale=seconds_scale, rest_seconds=rest_seconds
+        )  # fmt: skip
 
 
-def _locate(points: tuple[int, ...], value: int) -> tuple[int, float]:
+def locate(points: Sequence[float], value: float) -> tuple[int, float]:
     """Return the cell that a value falls into and its place there: 0 to 1, and outside that beyond the ends."""
     if len(points) == 1:
         return 0, 0.0
@@ -182,10 +266,38 @@ def _locate(points: tuple[int, ...], value: int) -> tuple[int, float]:
     return position, (value - points[position]) / (points[position + 1] - points[position])
 
 
-def _fit(observations: Sequence[Observation]) -> tuple[float, float]:
-    """Return scale and rest, zero or more, with the least squared relative error of scale * layers + rest."""
+def _layer_from(item: Mapping[str, Any]) -> LayerCost:
+    table = item["table"]
+    return LayerCost(
+        item["layer"],
+        Axis(item["reads"]["fixed"], dict(item["reads"]["times"])),
+        Axis(item["writes"]["fixed"], dict(item["writes"]["times"])),
+        Table(
+            tuple(table["in_channels"]),
+            tuple(table["out_channels"]),
+            tuple(tuple(row) for row in table["joules"]),
+            *(Staircase(table[side]["period"], tuple(table[side]["shares"])) for side in ("in_steps", "out_steps")),
+        ),
+        item["seconds_per_joule"],
+    )
+
+
+def _fit(measured: Sequence[tuple[float, float]], scale: float, rest: float) -> tuple[float, float]:
+    """Return scale and rest, zero or more, with the least squared relative error of scale * layers + rest.
+
+    Args:
+        measured: What the tables said of all layers together, and what the whole model was measured to cost.
+        scale: As it is; kept where nothing was measured, and moved together with `rest` by a single measurement.
+        rest: The same.
+    """
+    if not measured:
+        return scale, rest
+    if len(measured) == 1:
+        layers, whole = measured[0]
+        told = scale * layers + rest
+        return (scale * whole / told, rest * whole / told) if told > 0 else (scale, whole)
     # Divided by the measurement: x * scale + y * rest = 1.
-    pairs = [(item.layers_joules / item.measured_joules, 1.0 / item.measured_joules) for item in observations]
+    pairs = [(layers / whole, 1.0 / whole) for layers, whole in measured]
     xx = sum(x * x for x, _ in pairs)
     xy = sum(x * y for x, y in pairs)
     yy = sum(y * y for _, y in pairs)
@@ -198,4 +310,4 @@ def _fit(observations: Sequence[Observation]) -> tuple[float, float]:
             return scale, rest
         if scale < 0:
             return 0.0, y1 / yy
-    return x1 / xx, 0.0
+    return (x1 / xx, 0.0) if xx > 0 else (scale, y1 / yy)

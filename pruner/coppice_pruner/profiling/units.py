@@ -142,15 +142,15 @@ def resized(unit: Unit, *, in_channels: int, out_channels: int) -> Unit:
         shape = list(given.shape)
         shape[1 if isinstance(layer, CONVOLUTIONS) else -1] = in_channels
         activation = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(like)
-        if given.dim() == 4 and given.is_contiguous(memory_format=torch.channels_last) and not given.is_contiguous():
+        if is_channels_last(given):
             activation = activation.contiguous(memory_format=torch.channels_last)
         activations.append(activation)
     return Unit(unit.layer, tuple(module.to(like).eval() for module in modules), tuple(activations))
 
 
-def signature(unit: Unit) -> tuple[object, ...]:
-    """Return what decides a unit's cost besides its widths: units with equal signatures share a table."""
-    layer = unit.modules[0]
+def signature(unit: Unit) -> str:
+    """Return what decides a unit's cost besides its widths and the machine: units with equal ones share a table."""
+    layer, like = unit.modules[0], unit.inputs[0]
     spatial = tuple(
         tuple(given.shape[:1] + given.shape[2:]) if isinstance(layer, CONVOLUTIONS) else tuple(given.shape[:-1])
         for given in unit.inputs
@@ -159,10 +159,23 @@ def signature(unit: Unit) -> tuple[object, ...]:
     if isinstance(layer, CONVOLUTIONS):
         groups = "depthwise" if is_depthwise(layer) else layer.groups
         geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, groups)
-    chain = tuple(type(module).__name__ for module in unit.modules)
+    chain = "+".join(type(module).__name__ for module in unit.modules)
     if isinstance(layer, AttentionCore):
         geometry = (layer.head_size, layer.queries_each)
-    return (chain, getattr(layer, "bias", None) is not None, geometry, spatial)
+    bias = "bias" if getattr(layer, "bias", None) is not None else "no bias"
+    order = "channels last" if is_channels_last(like) else "contiguous"
+    return f"{chain} {bias} {geometry} on {spatial} {str(like.dtype).removeprefix('torch.')} {order}"
+
+
+def size_bytes(unit: Unit) -> int:
+    """Return the memory of a unit's weights and of the activations it is given."""
+    tensors = [*unit.inputs, *(parameter for module in unit.modules for parameter in module.parameters())]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def is_channels_last(tensor: Tensor) -> bool:
+    """Return whether an image's channels lie next to each other in memory."""
+    return tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
 
 
 def channels(unit: Unit) -> tuple[int, int]:

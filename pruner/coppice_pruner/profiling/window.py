@@ -34,7 +34,7 @@ class Window:
 
 
 def measure_window(
-    work: Callable[[], None],
+    work: Callable[[], object],
     meter: EnergyCounter,
     *,
     window_seconds: float,

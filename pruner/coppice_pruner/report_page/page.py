@@ -207,6 +207,8 @@ class ReportPage:
     widths: tuple[GroupWidth, ...] = ()
     """In the order of the model."""
     predictions: tuple[Prediction, ...] = ()
+    layer_prediction_error_ratio: float | None = None
+    """Of the tables, for the layers of the pruned model measured again: the median."""
     pairs: tuple[Pair, ...] = ()
     """Of the full comparison, in the order they were taken."""
     conditions: Conditions | None = None

@@ -241,8 +241,18 @@ def predictions(page: ReportPage) -> Html | None:
         table("The cost model's energy per inference against the meter's", ("", "Too low or too high", "Predicted",
               page.provenance.value, "Error"), rows, bars=(1,)),
         lead=f"The cost model proposed, the meter decided. Its predictions were {numbers.percent(typical)} off in the "
-             f"median and {numbers.change(worst)} at worst.",
+             f"median and {numbers.change(worst)} at worst." + _layer_error(page),
     )  # fmt: skip
+
+
+def _layer_error(page: ReportPage) -> str:
+    error = page.layer_prediction_error_ratio
+    if error is None:
+        return ""
+    return (
+        f" Measured again one by one, the layers of the pruned model were {numbers.percent(error)} off its tables in "
+        "the median."
+    )
 
 
 def pairs(page: ReportPage) -> Html | None:

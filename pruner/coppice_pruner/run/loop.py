@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,9 +37,22 @@ from coppice_pruner.measurement import (
     one_thread,
     take_reading,
 )
+from coppice_pruner.measurement.workload import synchronize_of
 from coppice_pruner.meters import Meter
 from coppice_pruner.models import LoadedModel
-from coppice_pruner.profiling import CostModel, build_cost_model, profile_layers
+from coppice_pruner.profiling import (
+    OFF_RATIO,
+    CostModel,
+    TimesStore,
+    build_cost_model,
+    cache_directory,
+    dearest,
+    keep_freed_memory,
+    machine_of,
+    median_error_ratio,
+    profile_layers,
+    remeasure,
+)
 from coppice_pruner.run.budget import QualityBudget
 from coppice_pruner.run.context import allocation_context
 from coppice_pruner.run.journal import Iteration, Journal
@@ -118,6 +132,10 @@ class LoopResult:
     """At batch 1, as a service that does not batch would run it; None if the comparison is at batch 1 itself."""
     meter_check: MeterCheck | None = None
     """None if the meter has no second one."""
+    layer_error_ratio: float | None = None
+    """How far the cost model was off for a layer of the pruned model, measured again; the median."""
+    model_error_ratio: float | None = None
+    """How far it was off for the whole pruned model when it proposed it."""
 
 
 class Loop:
@@ -150,6 +168,9 @@ class Loop:
         self._budget = QualityBudget.of(config.objective, data.task)
         self._processes = processes
         self._multiple = CUDA_MULTIPLE if device.type == "cuda" else CPU_MULTIPLE
+        # CPU seconds leave out what others do to the machine.
+        self._clock = time.perf_counter if device.type == "cuda" else time.process_time
+        keep_freed_memory()
         self.idle_power_watts: float | None = None
         """Known after `measure_idle`, where the meter knows it."""
 
@@ -179,14 +200,17 @@ class Loop:
         with one_thread():
             profiles = profile_layers(
                 self._deployed_dense, self._batch, self._meter,
-                window_seconds=max(measurement.window_seconds / 10, 50 * self._meter.update_period_seconds),
-                synchronize=workload.synchronize,
+                window_seconds=measurement.window_seconds / 10,
+                least_window_seconds=50 * self._meter.update_period_seconds,
+                budget_seconds=2.0 * measurement.window_seconds, synchronize=workload.synchronize,
             )  # fmt: skip
             cost_model = build_cost_model(
                 self._deployed_dense, self._batch, self._blueprint.groups, profiles,
                 budget_seconds=2.0 * measurement.window_seconds,
-                multiple=self._multiple, min_width=MIN_WIDTH, synchronize=workload.synchronize,
-            ).calibrate({}, figures.energy_joules)  # fmt: skip
+                multiple=self._multiple, min_width=MIN_WIDTH,
+                store=TimesStore(cache_directory(self._config.work_directory), machine_of(self._device)),
+                synchronize=workload.synchronize, clock=self._clock,
+            ).calibrate({}, figures.energy_joules, figures.latency_seconds)  # fmt: skip
         cost_model = self._processes.decide(cost_model)
         layer_energies = {item.layer: item.energy_joules for item in profiles}
         journal.layer_energies = layer_energies
@@ -305,7 +329,13 @@ class Loop:
         reduction = comparison.energy_reduction_ratio
         cost_model = standing.cost_model
         if reduction < 1.0:
-            cost_model = cost_model.calibrate(widths, baseline.figures.energy_joules * (1.0 - reduction))
+            seconds = average(comparison.pruned).latency_seconds / average(comparison.dense).latency_seconds
+            cost_model = cost_model.calibrate(
+                widths, baseline.figures.energy_joules * (1.0 - reduction), baseline.figures.latency_seconds * seconds
+            )
+            if abs(_error(predicted, reduction)) > OFF_RATIO:
+                found = self._remeasure(cost_model, candidate, widths, dearest(cost_model, widths))
+                cost_model = cost_model.with_points(widths, found)
         iteration = Iteration(number, True, step, widths, quality.accuracy_ratio, reduction, predicted)
         self._journal.add(iteration)
         self._journal.pruned = self._figures(candidate, quality, average(comparison.pruned))
@@ -362,9 +392,13 @@ class Loop:
         self._journal.dense, self._journal.pruned = dense, pruned
         self._journal.update(energy_reduction_ratio=comparison.energy_reduction_ratio)
         slow = self._too_slow(pruned)
+        last = next(item for item in reversed(standing.iterations) if item.accepted)
+        again = self._remeasure(baseline.cost_model, standing.model, last.widths)
         met = comparison.energy_reduction_ratio >= self._target_ratio and comparison.proven and not slow
         result = LoopResult(
-            model, met, "" if met else slow or reason, dense, pruned, comparison, standing.iterations
+            model, met, "" if met else slow or reason, dense, pruned, comparison, standing.iterations,
+            layer_error_ratio=median_error_ratio(baseline.cost_model, last.widths, again),
+            model_error_ratio=abs(_error(last.predicted_reduction_ratio, comparison.energy_reduction_ratio)),
         )  # fmt: skip
         return self._completed(result) if met or reason else result
 
@@ -404,6 +438,19 @@ class Loop:
                 )
             )  # fmt: skip
 
+    def _remeasure(
+        self, cost_model: CostModel, candidate: nn.Module, widths: dict[str, int], layers: tuple[str, ...] | None = None
+    ) -> dict[str, float]:
+        with one_thread():
+            return self._processes.decide(
+                remeasure(
+                    cost_model, self._deployed_dense, folded(candidate, self._samples), self._batch, widths,
+                    layers=layers, synchronize=synchronize_of(self._device),
+                    # What is compared is a ratio: of joules where the counter moves continuously, of seconds elsewhere.
+                    clock=time.perf_counter if self._meter.update_period_seconds else self._meter.read_joules,
+                )
+            )  # fmt: skip
+
     def _read(self, model: nn.Module, window_seconds: float) -> Reading:
         with one_thread():
             return take_reading(model_workload(model, self._batch), self._meter, window_seconds=window_seconds)
@@ -424,6 +471,11 @@ def _next_step(standing: Standing) -> float:
     """Return the step after one that is kept: twice as large, unless the one before it was taken back."""
     steady = not standing.iterations or standing.iterations[-1].accepted
     return min(FIRST_STEP, 2 * standing.step) if steady else standing.step
+
+
+def _error(predicted_reduction_ratio: float, energy_reduction_ratio: float) -> float:
+    """Return how much more a prediction said than what was measured, as a share of what was measured."""
+    return (1.0 - predicted_reduction_ratio) / max(1.0 - energy_reduction_ratio, 1e-9) - 1.0
 
 
 def figures_of(model: nn.Module, quality: Quality, reading: Reading, *, perplexity: bool = False) -> ModelFigures:

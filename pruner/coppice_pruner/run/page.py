@@ -95,6 +95,7 @@ def page_of(
         ) if baseline.folding_reduction_ratio else (),
         predictions=_predictions(report, iterations),
         conditions=conditions_of(report, result),
+        layer_prediction_error_ratio=report.layer_prediction_error_ratio,
         carbon=None if intensity is None else Carbon(intensity, source="spec.measurement"),
         run_cost=RunCost(
             report.run_energy_joules, report.duration_seconds, report.break_even_inferences, report.phase_seconds

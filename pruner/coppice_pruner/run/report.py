@@ -73,9 +73,16 @@ def report_of(
             "memory_reduction_ratio": metrics.memory_reduction_ratio,
             "carbon_reduction_ratio": metrics.carbon_reduction_ratio,
             "accuracy_retention_ratio": metrics.accuracy_retention_ratio,
+            "layer_prediction_error_ratio": _rounded(result.layer_error_ratio),
+            "model_prediction_error_ratio": _rounded(result.model_error_ratio),
             "break_even_inferences": round(run_energy_joules / saved_joules) if saved_joules > 0 else None,
         }
     )
+
+
+def _rounded(ratio: float | None) -> float | None:
+    # The report has 4096 bytes.
+    return None if ratio is None else round(ratio, 4)
 
 
 def lost(dense: ModelFigures, pruned: ModelFigures) -> str:

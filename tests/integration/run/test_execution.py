@@ -57,6 +57,8 @@ def test_a_run_that_meets_its_target_leaves_a_bundle_that_gives_the_same_outputs
     assert report.pruned.energy_joules < report.dense.energy_joules
     assert report.run_energy_joules is not None
     assert report.run_energy_joules > 0
+    assert report.layer_prediction_error_ratio is not None
+    assert report.model_prediction_error_ratio is not None
     assert journal.progress.phase is Phase.DONE
     assert journal.progress.progress_ratio == 1.0
     assert report.single_energy_reduction_interval is not None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coppice_pruner.profiling import Axis, CostModel, LayerCost, Table
+from coppice_pruner.profiling import Axis, CostModel, LayerCost, Staircase, Table
 
 TABLE = Table((4, 8, 16), (8, 32), ((1.0, 2.0), (3.0, 5.0), (4.0, 9.0)))
 
@@ -113,3 +114,74 @@ class TestCalibration:
 def test_a_checkpoint_brings_back_the_same_model() -> None:
     model = chain().calibrate({"a": 8}, 2.0)
     assert CostModel.from_dict(json.loads(json.dumps(model.to_dict()))) == model
+
+
+class TestLatency:
+    def timed(self) -> CostModel:
+        """The chain on a machine that draws 2 W in its layers, in batches of 4: 2 seconds for each joule."""
+        model = chain()
+        layers = tuple(dataclasses.replace(cost, seconds_per_joule=2.0) for cost in model.layers)
+        return dataclasses.replace(model, layers=layers, rest_seconds=1.0)
+
+    @given(st.integers(4, 16), st.integers(8, 32))
+    def test_it_follows_the_same_tables(self, a: int, b: int) -> None:
+        assert self.timed().predict_seconds({"a": a, "b": b}) == pytest.approx(2.0 * want_energy(a, b))
+
+    @given(st.integers(4, 16), st.integers(8, 32), st.sampled_from(["a", "b"]))
+    def test_choices_are_predictions(self, a: int, b: int, group: str) -> None:
+        model, widths, choices = self.timed(), {"a": a, "b": b}, (8, 10, 16)
+        want = [model.predict_seconds({**widths, group: choice}) for choice in choices]
+        assert model.predict_seconds_choices(widths, group, choices) == pytest.approx(want)
+
+    def test_it_is_scaled_to_the_batch_that_was_measured_apart_from_energy(self) -> None:
+        model = self.timed().calibrate({}, 3.0, 0.5)
+        assert (model.predict({}), model.predict_seconds({})) == (pytest.approx(3.0), pytest.approx(0.5))
+
+    def test_two_measurements_tell_scale_from_rest(self) -> None:
+        true = dataclasses.replace(self.timed(), seconds_scale=0.5, rest_seconds=3.0)
+        model = self.timed()
+        for widths in ({"a": 16, "b": 32}, {"a": 8, "b": 12}):
+            model = model.calibrate(widths, true.predict(widths), true.predict_seconds(widths))
+        assert model.predict_seconds({"a": 5, "b": 9}) == pytest.approx(true.predict_seconds({"a": 5, "b": 9}))
+
+
+class TestMeasuredPoints:
+    def test_a_point_is_met_exactly_holds_for_narrower_widths_and_leaves_wider_ones(self) -> None:
+        ratio = 7.0 / TABLE.energy(6, 20)
+        table = TABLE.with_point(6, 20, 7.0)
+        assert table.energy(6, 20) == pytest.approx(7.0)
+        assert table.energy(4, 8) == pytest.approx(ratio * TABLE.energy(4, 8))
+        for row, column in ((8, 8), (16, 8), (4, 32), (8, 32), (16, 32)):
+            assert table.energy(row, column) == pytest.approx(TABLE.energy(row, column))
+
+    @given(st.integers(4, 16), st.integers(8, 32), st.floats(0.1, 1.0))
+    def test_a_point_cheaper_than_expected_never_becomes_a_hole_that_no_step_leaves(
+        self, row: int, column: int, ratio: float
+    ) -> None:
+        table = TABLE.with_point(row, column, ratio * TABLE.energy(row, column))
+        assert table.energy(4, 8) <= table.energy(row, column) + 1e-9
+
+    def test_a_layer_of_one_width_learns_too(self) -> None:
+        tied = Table((4, 16), (16,), ((1.0,), (4.0,)))
+        assert tied.with_point(10, 10, 3.0).energy(10, 10) == pytest.approx(3.0)
+
+    def test_earlier_measurements_of_the_whole_model_are_fitted_again(self) -> None:
+        model = chain().calibrate({}, 4.0)
+        changed = model.with_points({"a": 8, "b": 32}, {"second": 9.0})
+        assert changed.predict({}) == pytest.approx(4.0)
+        layer = next(cost for cost in changed.layers if cost.layer == "second")
+        assert layer.energy({"a": 8, "b": 32}) == pytest.approx(9.0)
+
+
+def test_steps_of_the_hardware_hold_in_predictions_and_choices_alike() -> None:
+    stairs = Staircase(8, (0.0, 1.0))
+    table = Table((3,), (4, 8, 16), ((1.0, 2.0, 4.0),), out_steps=stairs)
+    model = CostModel((LayerCost("first", Axis(3), Axis(0, {"a": 1}), table),), {"a": 16}, 0.0)
+    want = [table.energy(3, width) for width in (4, 8, 9, 12, 16)]
+    assert want == pytest.approx([1.0, 2.0, 2.5, 4.0, 4.0])
+    assert model.predict_choices({}, "a", (4, 8, 9, 12, 16)) == pytest.approx(want)
+
+
+def test_a_width_beyond_the_model_it_was_built_from_is_refused() -> None:
+    with pytest.raises(ValueError, match="wider than in the model"):
+        chain().predict({"a": 17})
