@@ -282,6 +282,10 @@ def _layer_from(item: Mapping[str, Any]) -> LayerCost:
     )
 
 
+_MOST_CORRECTION = 2.0
+"""How many times dearer or cheaper layers may become than the first measurement of the whole model made them."""
+
+
 def _fit(measured: Sequence[tuple[float, float]], scale: float, rest: float) -> tuple[float, float]:
     """Return scale and rest, zero or more, with the least squared relative error of scale * layers + rest.
 
@@ -292,10 +296,11 @@ def _fit(measured: Sequence[tuple[float, float]], scale: float, rest: float) -> 
     """
     if not measured:
         return scale, rest
+    layers, whole = measured[0]
+    told = scale * layers + rest
+    first = (scale * whole / told, rest * whole / told) if told > 0 else (scale, whole)
     if len(measured) == 1:
-        layers, whole = measured[0]
-        told = scale * layers + rest
-        return (scale * whole / told, rest * whole / told) if told > 0 else (scale, whole)
+        return first
     # Divided by the measurement: x * scale + y * rest = 1.
     pairs = [(layers / whole, 1.0 / whole) for layers, whole in measured]
     xx = sum(x * x for x, _ in pairs)
@@ -304,10 +309,8 @@ def _fit(measured: Sequence[tuple[float, float]], scale: float, rest: float) -> 
     x1, y1 = sum(x for x, _ in pairs), sum(y for _, y in pairs)
     determinant = xx * yy - xy * xy
     # Measurements of nearly one model cannot tell scale from rest.
-    if determinant > 1e-6 * xx * yy:
-        scale, rest = (x1 * yy - y1 * xy) / determinant, (y1 * xx - x1 * xy) / determinant
-        if scale >= 0 and rest >= 0:
-            return scale, rest
-        if scale < 0:
-            return 0.0, y1 / yy
-    return (x1 / xx, 0.0) if xx > 0 else (scale, y1 / yy)
+    scale = (x1 * yy - y1 * xy) / determinant if determinant > 1e-6 * xx * yy else first[0]
+    # One bad measurement must not say that widths cost nothing: then there would be nothing left to remove.
+    scale = min(max(scale, first[0] / _MOST_CORRECTION), first[0] * _MOST_CORRECTION)
+    rest = max(0.0, (y1 - scale * xy) / yy)
+    return (scale, rest) if rest or not xx else (x1 / xx, 0.0)

@@ -29,6 +29,12 @@ _ACTIVATIONS = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.ELU, nn.Sigmoid,
     nn.Tanh, nn.Softplus, nn.Mish, nn.Identity, nn.Dropout, nn.Dropout2d,
 )  # fmt: skip
+_POOLS = (
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool2d,
+)  # fmt: skip
+"""Not fused on most devices, but their cost goes with the channels of the layer before them: on a CPU a pool behind an
+early convolution takes as long as the convolution."""
 
 
 class AttentionCore(nn.Module):
@@ -91,7 +97,7 @@ def record_units(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> tuple[
     handles = [
         module.register_forward_hook(lambda item, inputs, output, name=name: record(name, item, inputs, output))
         for name, module in model.named_modules()
-        if is_layer(module) or isinstance(module, (*_BATCH_NORMS, *_ACTIVATIONS))
+        if is_layer(module) or isinstance(module, (*_BATCH_NORMS, *_ACTIVATIONS, *_POOLS))
     ]
     try:
         with evaluating(model), torch.no_grad():
@@ -159,7 +165,7 @@ def signature(unit: Unit) -> str:
     if isinstance(layer, CONVOLUTIONS):
         groups = "depthwise" if is_depthwise(layer) else layer.groups
         geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, groups)
-    chain = "+".join(type(module).__name__ for module in unit.modules)
+    chain = "+".join(repr(item) if isinstance(item, _POOLS) else type(item).__name__ for item in unit.modules)
     if isinstance(layer, AttentionCore):
         geometry = (layer.head_size, layer.queries_each)
     bias = "bias" if getattr(layer, "bias", None) is not None else "no bias"

@@ -70,7 +70,7 @@ OVERSHOOT = 0.02
 """How far beyond the target a step may aim, so that a prediction a little too good does not cost another iteration."""
 MIN_WIDTH = 4
 """No group becomes narrower: below it, launching costs more than computing."""
-CPU_MULTIPLE, CUDA_MULTIPLE = 4, 8
+CPU_MULTIPLE, CUDA_MULTIPLE = 8, 8
 """Widths become multiples of these: the vector width of a CPU, the tile of a tensor core."""
 QUICK_PAIRS = 3
 QUICK_SHARE = 0.4

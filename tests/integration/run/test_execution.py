@@ -80,7 +80,7 @@ def test_a_pod_after_the_end_gives_the_same_report_again(config: RunConfig) -> N
 
 def test_a_killed_run_goes_on_from_its_checkpoint(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config.model_copy(
-        update={"objective": config.objective.model_copy(update={"energy_reduction_percent": 40})}
+        update={"objective": config.objective.model_copy(update={"energy_reduction_percent": 30})}
     )
     save = Checkpoints.save
 

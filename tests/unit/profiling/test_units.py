@@ -16,11 +16,11 @@ def units(model: nn.Module) -> dict[str, Unit]:
     return {unit.layer: unit for unit in record_units(model, INPUTS)}
 
 
-def test_norm_and_activation_belong_to_the_layer_before_them() -> None:
+def test_norm_activation_and_pool_belong_to_the_layer_before_them() -> None:
     model = networks.seeded(networks.plain)
     found = units(model)
     assert list(found) == ["0", "4", "8"]
-    assert found["0"].modules == (model[0], model[1], model[2])  # type: ignore[index]
+    assert found["0"].modules == tuple(model[place] for place in range(4))  # type: ignore[index]
     assert found["8"].modules == (model[8],)  # type: ignore[index]
 
 
