@@ -100,6 +100,8 @@ class Standing:
     quality: Quality
     energy_reduction_ratio: float
     cost_model: CostModel
+    polished: bool = False
+    """Whether fineTune.finalEpochs were spent on this model."""
 
 
 @dataclass(frozen=True)
