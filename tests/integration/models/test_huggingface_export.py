@@ -129,14 +129,6 @@ def test_a_bundle_holds_it_with_digests_and_travels_whole(tmp_path: Path) -> Non
         load_bundle(found)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_bundle_without_it_says_why(tmp_path: Path) -> None:
-    model, _ = pruned("BERT", heads)
-    export_bundle(model, tmp_path / "bundle")
-    assert "attention.self.query" in read_manifest(tmp_path / "bundle").omitted["huggingface"]
-    assert not (tmp_path / "bundle" / "huggingface").exists()
-
-
 def test_other_models_have_no_such_layout_and_nothing_is_said(tmp_path: Path) -> None:
     dense = next(item for item in INSTANCES if item.origin == "coppice").load()
     assert write_huggingface(dense, tmp_path / "huggingface") == ""

@@ -82,7 +82,7 @@ def model() -> nn.Module:
     return module
 
 
-def data() -> object:
+def data() -> Any:
     """Factory of the data: some of the digits."""
     from coppice_pruner.data import Splits, digits
 
@@ -90,21 +90,10 @@ def data() -> object:
     return Splits(whole.train.take(slice(192)), whole.evaluation.take(slice(96)), whole.classes)
 
 
-def run(directory: Path, *, listener: Callable[[Any], None] = lambda _journal: None, **values: object) -> Any:
-    """Return the journal of a run under a directory, on this machine."""
-    from coppice_pruner.bundle import export
-    from coppice_pruner.run import Journal, execute, execution
+def config_of(directory: Path, **values: object) -> Any:
+    """Return the contract of a small run under a directory."""
     from tests import machine
 
-    def without_exporters(_program: object, path: Path) -> str:
-        path.write_bytes(b"")
-        return ""
-
-    # They take seconds, and write beside the weights like everything else in a bundle.
-    export._write_onnx = without_exporters  # type: ignore[assignment]
-    torch.export.export = lambda *_, **__: types.SimpleNamespace()  # type: ignore[assignment]
-    torch.export.save = lambda _program, path: Path(path).write_bytes(b"")  # type: ignore[assignment]
-    execution.select_meter = lambda *_, **__: MACHINE  # type: ignore[assignment]
     settings = {
         "model__uri": "python://tests.integration.recovery.machine:model",
         "dataset__uri": "python://tests.integration.recovery.machine:data",
@@ -112,9 +101,32 @@ def run(directory: Path, *, listener: Callable[[Any], None] = lambda _journal: N
         "algorithm__maxIterations": 2, "algorithm__fineTune__epochs": 1, "algorithm__fineTune__finalEpochs": 1,
         "algorithm__fineTune__learningRate": "0.003", "algorithm__fineTune__batchSize": 32, **values,
     }  # fmt: skip
-    config = machine.config(directory, **settings)
     # The digest of a spec holds its paths, and a copy of a directory has another.
-    config = config.model_copy(update={"spec_digest": "v1:recovery", "artifacts_uri": f"file://{directory}/artifacts"})
+    return machine.config(directory, **settings).model_copy(
+        update={"spec_digest": "v1:recovery", "artifacts_uri": f"file://{directory}/artifacts"}
+    )
+
+
+def shorten_exports() -> None:
+    """Write empty files for model.pt2 and model.onnx: the exporters take seconds, and write beside the weights."""
+    from coppice_pruner.bundle import export
+
+    def without(_program: object, path: Path) -> str:
+        path.write_bytes(b"")
+        return ""
+
+    export._write_onnx = without  # type: ignore[assignment]
+    torch.export.export = lambda *_, **__: types.SimpleNamespace()  # type: ignore[assignment]
+    torch.export.save = lambda _program, path: Path(path).write_bytes(b"")  # type: ignore[assignment]
+
+
+def run(directory: Path, *, listener: Callable[[Any], None] = lambda _journal: None) -> Any:
+    """Return the journal of that run on this machine."""
+    from coppice_pruner.run import Journal, execute, execution
+
+    shorten_exports()
+    execution.select_meter = lambda *_, **__: MACHINE  # type: ignore[assignment]
+    config = config_of(directory)
     journal = Journal(config.algorithm.max_iterations, listener)
     execute(config, journal)
     return journal

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -87,36 +82,3 @@ def test_points_bound_the_accuracy_where_no_perplexity_is_asked_for() -> None:
     assert "accuracy fell by 0.60 points to 89.40%; 0.5 are allowed" in budget.excess(
         Quality(0.9, 0.1), Quality(0.894, 0.1)
     )
-
-
-_PROCESS = """
-import sys, torch
-from pathlib import Path
-from safetensors.torch import save_file
-from coppice_api.prunejob import FineTune
-from coppice_pruner.training import fine_tune, joined
-from tests.unit.training.test_recovery import FEW, Small
-torch.set_num_threads(1)
-torch.manual_seed(0)
-model = Small()
-with joined() as processes:
-    fine_tune(model, FEW, FineTune(batch_size=64, epochs=2), seed=0, processes=processes)
-    save_file(model.state_dict(), f"{sys.argv[1]}/{processes.rank}.safetensors")
-"""
-
-
-def test_two_processes_train_the_model_that_one_does(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         "--no-python", sys.executable, "-W", "ignore", "-c", _PROCESS, str(tmp_path)],
-        check=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())},
-        capture_output=True,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    alone = Small()
-    fine_tune(alone, FEW, FineTune(batch_size=64, epochs=2), seed=0)
-    first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
-    torch.testing.assert_close(first, second, rtol=0, atol=0)
-    torch.testing.assert_close(first, dict(alone.state_dict()), rtol=1e-3, atol=1e-4)
