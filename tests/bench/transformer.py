@@ -1,8 +1,8 @@
 """What a pruning iteration of a 12-layer transformer costs besides training: seconds on one core, and peak memory.
 
-`python -m tests.bench.transformer [--quick]`. The model is BERT's architecture with random weights, of BERT-base's sizes or,
-quick, a third of them; the text is real (builtin://topics). Memory is the peak resident size of processes of their own:
-one trains the dense model, one runs the loop for one iteration with the same batch, distillation included.
+`python -m tests.bench.transformer [--quick]`. The model is BERT's architecture with random weights, of BERT-base's
+sizes or, quick, a third of them; the text is real (builtin://topics). Memory is the peak resident size of processes of
+their own: one trains the dense model, one runs the loop for one iteration with the same batch, distillation included.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from typing import Any
 import torch
 
 from coppice_api.bundle import ArchitectureSource, InputSpec
-from coppice_api.prunejob import FineTune
+from coppice_api.prunejob import FineTune, MeterKind, MinimumProvenance
 from coppice_pruner.allocation import Knapsack
 from coppice_pruner.data import Splits, topics
+from coppice_pruner.meters import select_meter
 from coppice_pruner.models import LoadedModel, build
 from coppice_pruner.run.journal import Journal
 from coppice_pruner.run.loop import Loop
@@ -67,7 +68,9 @@ def _sizes(quick: bool) -> dict[str, int]:
 def _dense(quick: bool) -> tuple[LoadedModel, Splits]:
     torch.manual_seed(0)
     data = topics()
-    data = Splits(data.train.take(slice(2 * BATCH_SIZE)), data.evaluation.take(slice(BATCH_SIZE)), data.classes, data.task)
+    data = Splits(
+        data.train.take(slice(2 * BATCH_SIZE)), data.evaluation.take(slice(BATCH_SIZE)), data.classes, data.task
+    )
     config = {
         "model_type": "bert", "architectures": ["BertForSequenceClassification"], "num_hidden_layers": LAYERS,
         "num_labels": len(data.classes), **_sizes(quick),
@@ -82,13 +85,13 @@ def _dense(quick: bool) -> tuple[LoadedModel, Splits]:
 
 def _loop(quick: bool, directory: Path) -> Loop:
     dense, data = _dense(quick)
-    model, meter = machine.on_machine(dense)
+    meter = select_meter(MeterKind.ESTIMATE, MinimumProvenance.ESTIMATED, cuda=False)
     config = machine.config(
         directory, objective__energyReductionPercent=90, objective__maxAccuracyDropPoints="100",
         measurement__batchSize=2, algorithm__maxIterations=1, algorithm__fineTune__epochs=1,
         algorithm__fineTune__batchSize=BATCH_SIZE,
     )  # fmt: skip
-    return Loop(model, data, meter, config, Journal(1), torch.device("cpu"))
+    return Loop(dense, data, meter, config, Journal(1), torch.device("cpu"))
 
 
 def _seconds(quick: bool) -> dict[str, float]:
@@ -140,7 +143,8 @@ def _work(what: str, quick: bool) -> dict[str, float]:
 
 def _in_process(what: str, quick: bool) -> dict[str, float]:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.bench.transformer", "--part", what, *(["--quick"] if quick else [])],
+        [sys.executable, "-W", "ignore", "-m", "tests.bench.transformer", "--part", what]
+        + (["--quick"] if quick else []),
         stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

@@ -101,9 +101,7 @@ def _write(model: LoadedModel, aside: Path, report: RunReport | None, parent_sha
             omitted[ONNX_NAME] = reason
     if reason := write_huggingface(model, aside / HUGGINGFACE_NAME):
         omitted[HUGGINGFACE_NAME] = reason
-    files = {
-        path.relative_to(aside).as_posix(): _entry(path) for path in sorted(aside.rglob("*")) if path.is_file()
-    }
+    files = {path.relative_to(aside).as_posix(): _entry(path) for path in sorted(aside.rglob("*")) if path.is_file()}
     manifest = BundleManifest(
         task=model.task,
         architecture=model.architecture,

@@ -1,9 +1,9 @@
 """Writes a pruned model of transformers back in its own layout, where config.json can say what its widths are.
 
-A config has one number for what a pruned model has many of: `intermediate_size` holds for all layers, the size of a head
-follows from the hidden size unless there is a `head_dim`. Which numbers decide which dimensions is found by building the
-architecture with one of them doubled, so no table of architectures has to be kept. What cannot be said is not written;
-what is written has been loaded with `from_pretrained` and gave the same outputs.
+A config has one number for what a pruned model has many of: `intermediate_size` holds for all layers, the size of a
+head follows from the hidden size unless there is a `head_dim`. Which numbers decide which dimensions is found by
+building the architecture with one of them doubled, so no table of architectures has to be kept. What cannot be said is
+not written; what is written has been loaded with `from_pretrained` and gave the same outputs.
 """
 
 from __future__ import annotations
@@ -162,7 +162,9 @@ def _shapes(task: str, config: Mapping[str, Any]) -> Shapes:
             return _shapes_of(build_transformers(task, copy.deepcopy(dict(config))).get_submodule("classifier"))
     except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         said = str(error).strip().splitlines()
-        raise _InexpressibleError(f"config.json may not have these widths: {said[-1].strip() if said else error!r}") from error
+        raise _InexpressibleError(
+            f"config.json may not have these widths: {said[-1].strip() if said else error!r}"
+        ) from error
 
 
 def _shapes_of(module: nn.Module) -> Shapes:

@@ -229,7 +229,7 @@ def _finished(artifacts: Place, config: RunConfig) -> RunReport | None:
 
 
 def _published(artifacts: Place, config: RunConfig) -> RunReport | None:
-    """Return the report of a bundle that a pod published just before it was killed, so that there is one bundle only."""
+    """Return the report of a bundle that a pod published just before it was killed, so that there is only one."""
     for name in artifacts.names():
         text = artifacts.read(f"{name}/{MANIFEST_NAME}") if name.startswith(_BUNDLE_PREFIX) else None
         sha256 = hashlib.sha256(text or b"").hexdigest()

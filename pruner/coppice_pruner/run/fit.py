@@ -40,8 +40,8 @@ def fitted(model: LoadedModel, data: Splits) -> LoadedModel:
     held_out = tuple(tuple(item.shape[1:]) for item in data.evaluation.inputs)
     if held_out != got:
         raise InputRefusedError(
-            f"spec.dataset.uri: samples of the training split have shape {_shapes(got)}, those of the evaluation split "
-            f"{_shapes(held_out)}; both need one shape"
+            f"spec.dataset.uri: samples of the training split have shape {_shapes(got)}, those of the evaluation "
+            f"split {_shapes(held_out)}; both need one shape"
         )
     if want != got:
         raise InputRefusedError(
@@ -59,7 +59,7 @@ def fitted(model: LoadedModel, data: Splits) -> LoadedModel:
 
 
 def inputs_digest(model: LoadedModel, data: Splits) -> str:
-    """Return a SHA-256 of a dense model's weights and of the data: what a run's decisions depend on besides its spec."""
+    """Return a SHA-256 of a dense model's weights and of the data: what decisions depend on besides the spec."""
     return hashlib.sha256(f"{weights_digest(model.module)} {data.sha256()}".encode()).hexdigest()
 
 
@@ -99,8 +99,8 @@ def _refuse_samples(name: str, samples: Samples, classes: int) -> None:
     share = float(counts.max()) / len(samples)
     if share >= _UNBALANCED:
         _log.warning(
-            "spec.dataset.uri: %.0f %% of the %s split have label %d, so accuracy says little: a model that always gives "
-            "that answer scores as much. Set a smaller objective.maxAccuracyDropPoints", 100 * share, name,
+            "spec.dataset.uri: %.0f %% of the %s split have label %d, so accuracy says little: a model that always "
+            "gives that answer scores as much. Set a smaller objective.maxAccuracyDropPoints", 100 * share, name,
             int(counts.argmax()),
         )  # fmt: skip
 

@@ -54,7 +54,9 @@ def polish(
     processes.follow(candidate)
     found = evaluate(candidate)
     if _worse(found, quality, perplexity=data.task.perplexity):
-        _log.info("the final epochs are not kept: accuracy %.4f, it was %.4f", found.accuracy_ratio, quality.accuracy_ratio)
+        _log.info(
+            "the final epochs are not kept: accuracy %.4f, it was %.4f", found.accuracy_ratio, quality.accuracy_ratio
+        )
         return model, quality
     return candidate, found
 

@@ -57,8 +57,8 @@ def fine_tune(
 ) -> FineTuned:
     """Train a model in place, towards the targets and, with a teacher, towards its outputs too.
 
-    The order of the samples and what dropout draws come from `seed` alone, so a resumed run repeats what the interrupted
-    one did. Where memory runs out the batch is cut into halves whose gradients add up to the same step.
+    The order of the samples and what dropout draws come from `seed` alone, so a resumed run repeats what the
+    interrupted one did. Where memory runs out the batch is cut into halves whose gradients add up to the same step.
 
     Args:
         model: Left in eval mode, all its parameters trained.
@@ -102,7 +102,9 @@ def _fine_tune(
                 return FineTuned(epoch - 1, step.micro_batch_size)
             optimizer.zero_grad(set_to_none=True)
             part = processes.part(chosen)
-            total += step.backward(laid_out(data.train.take(part), model), processes.weight(len(part), len(chosen))) * len(chosen)
+            total += step.backward(
+                laid_out(data.train.take(part), model), processes.weight(len(part), len(chosen))
+            ) * len(chosen)
             if settings.gradient_clip_norm is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), float(settings.gradient_clip_norm))
             optimizer.step()

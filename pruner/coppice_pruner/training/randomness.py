@@ -20,7 +20,7 @@ def seed_all(seed: int) -> None:
     """Seed every global generator that a model, its layers or its data may draw from: torch, Python, numpy."""
     torch.manual_seed(seed)
     random.seed(seed)
-    np.random.seed(seed % _NUMPY_SEEDS)  # noqa: NPY002 - the generator that others use
+    np.random.seed(seed % _NUMPY_SEEDS)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A pruned model of transformers goes back into its own layout where config.json can say its widths, else not at all."""
+"""A pruned model of transformers goes back into its own layout where config.json says its widths, else not at all."""
 
 from __future__ import annotations
 

@@ -33,7 +33,13 @@ def test_the_run_that_is_cut_short_has_something_to_lose(found: dict[str, Any]) 
     assert {step["accepted"] for step in steps} == {True, False}
     assert found["ending"]["names"] == ["model", "report.json"]
     moments = " ".join(found["moments"])
-    for part in ("state.json is empty", "model.safetensors is empty", "manifest.json is empty", "os.rename", "FineTuning"):
+    for part in (
+        "state.json is empty",
+        "model.safetensors is empty",
+        "manifest.json is empty",
+        "os.rename",
+        "FineTuning",
+    ):
         assert part in moments
 
 

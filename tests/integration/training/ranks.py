@@ -1,3 +1,4 @@
+# ruff: noqa: I001 - the machine sets the clock that the others take
 """What each of two processes does for `test_processes`: train, train with torch's own DDP, and be the pod of a run."""
 
 from __future__ import annotations
