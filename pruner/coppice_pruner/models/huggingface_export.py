@@ -174,8 +174,9 @@ def _shapes_of(module: nn.Module) -> Shapes:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers from drawing progress bars and warning of its own deprecations."""
-    from transformers.utils import logging
+    from transformers import utils
 
+    logging: Any = utils.logging
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

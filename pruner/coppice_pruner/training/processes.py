@@ -93,7 +93,13 @@ SINGLE = Processes()
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """Join the processes that torchrun started (RANK, WORLD_SIZE); alone, give `SINGLE`."""
+    """Join the processes that torchrun started (RANK, WORLD_SIZE); alone, give `SINGLE`.
+
+    Whoever has joined already stays so: a group that is made anew from the same store can meet the old one's addresses.
+    """
+    if distributed.is_initialized():
+        yield Processes(distributed.get_rank(), distributed.get_world_size())
+        return
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield SINGLE

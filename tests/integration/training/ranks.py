@@ -71,9 +71,9 @@ def main() -> None:
         fine_tune(models["odd"], machine.data(), SETTINGS, seed=0, processes=processes)
         fine_tune(models["even"], machine.data(), EVEN, seed=0, processes=processes)
         with_ddp(models["ddp"], rank, count)
-    for name, model in models.items():
-        save_file(model.state_dict(), directory / f"{name}-{rank}.safetensors")
-    code = pod(directory / "two", port)
+        for name, model in models.items():
+            save_file(model.state_dict(), directory / f"{name}-{rank}.safetensors")
+        code = pod(directory / "two", port)
     (directory / f"two-{rank}.json").write_text(json.dumps(code))
     if rank == 0:
         os.environ["WORLD_SIZE"] = "1"
