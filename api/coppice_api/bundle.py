@@ -19,6 +19,8 @@ WEIGHTS_NAME = "model.safetensors"
 EXPORTED_NAME = "model.pt2"
 ONNX_NAME = "model.onnx"
 REPORT_NAME = "report.html"
+HUGGINGFACE_NAME = "huggingface"
+"""Directory for `from_pretrained`, of models of transformers whose config.json can say what their widths are."""
 
 
 class BundleFile(StatusModel):

@@ -135,6 +135,9 @@ class FineTune(ApiModel):
     """Weight decay."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
     """Samples a step."""
+    micro_batch_size: Annotated[int, Field(ge=1, le=65536)] | None = None
+    """Samples in memory at once; gradients of a batch are added up over several of these. Absent: batchSize, halved
+    where memory runs out."""
     epochs: Annotated[int, Field(ge=0, le=1000)] = 1
     """Epochs after each pruning step; 0 fine-tunes nothing."""
     final_epochs: Annotated[int, Field(ge=0, le=1000)] = 0

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from coppice_api.bundle import (
     EXPORTED_NAME,
+    HUGGINGFACE_NAME,
     MANIFEST_NAME,
     ONNX_NAME,
     REPORT_NAME,
@@ -29,6 +30,7 @@ from coppice_pruner.bundle.load import bundle_digest, load_bundle
 from coppice_pruner.deployment import folded
 from coppice_pruner.errors import PrunerError
 from coppice_pruner.models import LoadedModel
+from coppice_pruner.models.huggingface_export import write_huggingface
 from coppice_pruner.storage.durable import sync_directory
 from coppice_pruner.storage.weights import own_weights
 
@@ -97,7 +99,9 @@ def _write(model: LoadedModel, aside: Path, report: RunReport | None, parent_sha
         reason = _write_onnx(program, aside / ONNX_NAME)
         if reason:
             omitted[ONNX_NAME] = reason
-    files = {path.name: _entry(path) for path in sorted(aside.iterdir())}
+    if reason := write_huggingface(model, aside / HUGGINGFACE_NAME):
+        omitted[HUGGINGFACE_NAME] = reason
+    files = {path.relative_to(aside).as_posix(): _entry(path) for path in sorted(aside.rglob("*")) if path.is_file()}
     manifest = BundleManifest(
         task=model.task,
         architecture=model.architecture,

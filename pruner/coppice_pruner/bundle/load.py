@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from coppice_api.bundle import BUNDLE_SCHEMA, MANIFEST_NAME, WEIGHTS_NAME, BundleManifest
+from coppice_api.bundle import BUNDLE_SCHEMA, HUGGINGFACE_NAME, MANIFEST_NAME, WEIGHTS_NAME, BundleManifest
 from coppice_pruner.errors import InputRefusedError
 from coppice_pruner.models import LoadedModel, build
 from coppice_pruner.storage.weights import load_weights
@@ -60,7 +60,7 @@ def read_manifest(directory: Path, *, sha256: str | None = None) -> BundleManife
         )
     for name, entry in manifest.files.items():
         # A name with a path in it could reach outside the bundle.
-        if Path(name).name != name:
+        if not _is_inside(name):
             raise BundleRefusedError(f"{directory}: the manifest names {name!r}, which is not a plain file name")
         try:
             with (directory / name).open("rb") as stream:
@@ -72,6 +72,11 @@ def read_manifest(directory: Path, *, sha256: str | None = None) -> BundleManife
                 f"{directory}: {name} is damaged: digest {found}, the manifest says {entry.sha256}"
             )
     return manifest
+
+
+def _is_inside(name: str) -> bool:
+    *parents, last = name.split("/")
+    return Path(last).name == last and parents in ([], [HUGGINGFACE_NAME])
 
 
 def load_bundle(

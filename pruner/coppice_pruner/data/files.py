@@ -49,7 +49,8 @@ def _read_arrays(path: Path, field: str) -> dict[str, Tensor]:
         if path.suffix == ".npz":
             import numpy as np
 
-            with np.load(path, allow_pickle=False) as arrays:
+            # Opened here, since numpy leaves a damaged archive open.
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         from safetensors.torch import load_file
 
@@ -62,6 +63,9 @@ def _of_arrays(arrays: dict[str, Tensor], path: Path, field: str) -> Splits:
     missing = [name for name in _NAMES if name not in arrays]
     if missing:
         raise InputRefusedError(f"{field}: {path} lacks the arrays {', '.join(missing)}; it has {', '.join(arrays)}")
+    for name in _NAMES:
+        if not arrays[name].numel():
+            raise InputRefusedError(f"{field}: {path}: the array {name} of shape {tuple(arrays[name].shape)} is empty")
     task = _task(arrays["train_inputs"], arrays["train_targets"])
 
     def samples(split: str) -> Samples:
@@ -99,7 +103,11 @@ def _of_images(train: Path, evaluation: Path, field: str, size: int | None) -> S
         try:
             found = datasets.ImageFolder(str(folder), transforms.Compose(steps))
             images = torch.stack([image for image, _ in found])
-        except (OSError, RuntimeError) as error:
+        except OSError as error:
+            raise InputRefusedError(
+                f"{field}: {folder}: {str(error).splitlines()[0]}; it needs a folder of whole images for each class"
+            ) from error
+        except RuntimeError as error:
             raise InputRefusedError(
                 f"{field}: {folder}: {str(error).splitlines()[0]}; images of different sizes need ?size= in the URI"
             ) from error

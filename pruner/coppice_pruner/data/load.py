@@ -61,6 +61,8 @@ def _read(uri: str, claim_mounts: Mapping[str, str], scratch: Path | None) -> Sp
         return splits
     path, _, query = uri.partition("?")
     size = parse_qs(query).get("size", [None])[0]
+    if size is not None and (not size.isdecimal() or int(size) == 0):
+        raise InputRefusedError(f"{_FIELD} {uri}: size is {size!r}; it is the height and width of images in pixels")
     place = open_place(path, field=_FIELD, claim_mounts=claim_mounts)
     directory = place.fetch("", scratch or Path(tempfile.mkdtemp(prefix="coppice-data-")))
     return load_directory(directory, field=f"{_FIELD} {uri}", size=int(size) if size else None)

@@ -81,6 +81,23 @@ def factory(task: str) -> Callable[..., nn.Module]:
     return lambda *, config: _build(_KINDS[task], config)
 
 
+def build_transformers(task: str, config: dict[str, Any]) -> nn.Module:
+    """Return a model of transformers with random weights, its submodule `classifier` as transformers made it.
+
+    Raises:
+        InputRefusedError: If the task is unknown.
+        ValueError: Or whatever else the config's class raises, if it refuses the config.
+    """
+    return factory(task)(config=config)
+
+
+def loader_of(task: str) -> tuple[Any, type[nn.Module]]:
+    """Return transformers' class with `from_pretrained` for a task, and what gives its models' logits alone."""
+    import transformers
+
+    return getattr(transformers, _KINDS[task].loader), _KINDS[task].wrapper
+
+
 def _build(kind: _Kind, config: dict[str, Any]) -> nn.Module:
     try:
         import transformers

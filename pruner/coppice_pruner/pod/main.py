@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 from collections.abc import Mapping
@@ -36,8 +37,10 @@ def main(environ: Mapping[str, str]) -> int:
         _leave(RunReport(outcome=Outcome.INPUT_REFUSED, message=message), Path(TERMINATION_LOG))
         return ExitCode.INPUT_REFUSED
     journal = Journal(config.algorithm.max_iterations, _Narrator(), interruption)
+    # Of the processes that torchrun starts one speaks for all.
+    leads = environ.get("RANK", "0") == "0"
     try:
-        with RunServer(
+        with contextlib.nullcontext() if not leads else RunServer(
             journal, environ.get(ENV_POD_IP) or "0.0.0.0", config.http_port,  # noqa: S104 - pods are reached by their address
             carbon_intensity_grams_per_kilowatt_hour=config.measurement.carbon_intensity_grams_per_kilowatt_hour,
         ):  # fmt: skip
@@ -45,7 +48,8 @@ def main(environ: Mapping[str, str]) -> int:
     except Interrupted:
         _log.info("told to stop; the next pod goes on from the last checkpoint")
         return EXIT_INTERRUPTED
-    _leave(report, Path(config.termination_log))
+    if leads:
+        _leave(report, Path(config.termination_log))
     return exit_code(report)
 
 

@@ -1,7 +1,9 @@
 """Checkpoints: the run as of its last finished step, so that another pod can go on.
 
-A checkpoint is a directory `checkpoints/<iteration>` with `model.safetensors` and `state.json`; the state names the
-weights' digest and is written last, so a torn one is recognised and the one before it is used.
+A checkpoint is a directory `checkpoints/<number>` with `model.safetensors` and `state.json`; the state names the
+digests of the weights and of itself and is written last, so a torn or damaged one is recognised and the one before it
+is used. It needs neither optimizer nor random numbers: every fine-tuning begins with a new optimizer and is seeded by
+the spec's seed and the step's number, so a step that was cut short is done again as it would have been.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import hashlib
 import json
 import logging
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from coppice_pruner.run.journal import Iteration
 from coppice_pruner.storage import Place
 from coppice_pruner.storage.weights import own_weights
 
-SCHEMA = "coppice.dev/checkpoint/v1"
+SCHEMA = "coppice.dev/checkpoint/v2"
 _STATE = "state.json"
 _WEIGHTS = "model.safetensors"
 _KEPT_CHECKPOINTS = 2
@@ -50,6 +52,12 @@ class State:
     run_energy_joules: float
     """Used by all pods so far."""
     run_seconds: float
+    phase_seconds: dict[str, float] = field(default_factory=dict)
+    """Time that all pods so far spent in each phase."""
+    polished: bool = False
+    """Whether fineTune.finalEpochs were spent on this model."""
+    inputs_sha256: str = ""
+    """Digest of the dense model and the data: a pod that finds others does not go on from here."""
 
 
 class Checkpoints:
@@ -75,37 +83,53 @@ class Checkpoints:
                 "iterations": [item.to_dict() for item in state.iterations],
                 "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
             }
-            (Path(aside) / _STATE).write_text(json.dumps(document))
-            self._place.publish(Path(aside), self._name(len(state.iterations)), last=_STATE)
+            (Path(aside) / _STATE).write_text(json.dumps({**document, "sha256": _digest(document)}))
+            # A number of its own: one that is whole is never written over.
+            number = max(self._numbers(), default=-1) + 1
+            self._place.publish(Path(aside), self._name(number), last=_STATE)
         for number in self._numbers()[:-_KEPT_CHECKPOINTS]:
             self._place.remove(self._name(number))
 
-    def latest(self, spec_digest: str) -> tuple[State, dict[str, Any]] | None:
-        """Return the newest whole checkpoint of this spec and its weights, None when there is none."""
+    def latest(self, spec_digest: str, inputs_sha256: str = "") -> tuple[State, dict[str, Any]] | None:
+        """Return the newest whole checkpoint and its weights, None when there is none.
+
+        Args:
+            spec_digest: Of the run; checkpoints of another are passed over.
+            inputs_sha256: Of the dense model and the data; the same.
+        """
         for number in reversed(self._numbers()):
             try:
                 found = self._read(self._name(number), spec_digest)
-            except (ValueError, KeyError, TypeError, SafetensorError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
                 _log.warning("checkpoint %s is damaged (%s); trying the one before it", number, error)
                 continue
-            if found is not None:
+            if found is None:
+                continue
+            if found[0].inputs_sha256 == inputs_sha256:
                 return found
+            _log.warning(
+                "checkpoint %s was made from another dense model or other data than spec.model.uri and "
+                "spec.dataset.uri give now; it is passed over. Pin spec.model.sha256 and spec.dataset.sha256, and "
+                "have factories use a seed", number,
+            )  # fmt: skip
         return None
 
     def clear(self) -> None:
         """Remove all: the run has ended."""
-        for number in self._numbers():
-            self._place.remove(self._name(number))
+        self._place.remove("checkpoints")
 
     def _read(self, name: str, spec_digest: str) -> tuple[State, dict[str, Any]] | None:
         text, weights = self._place.read(f"{name}/{_STATE}"), self._place.read(f"{name}/{_WEIGHTS}")
         if text is None or weights is None:
             raise ValueError("a file is missing")
         document = json.loads(text)
-        if document.pop("schemaVersion") != SCHEMA or document["spec_digest"] != spec_digest:
+        if document.get("schemaVersion") != SCHEMA or document["spec_digest"] != spec_digest:
             return None
+        if document.pop("sha256") != _digest(document):
+            raise ValueError("its state has another digest")
         if hashlib.sha256(weights).hexdigest() != document.pop("weights_sha256"):
             raise ValueError("its weights have another digest")
+        document.pop("schemaVersion")
         document["iterations"] = tuple(Iteration.from_dict(item) for item in document["iterations"])
         document["kept"] = {group: tuple(indices) for group, indices in document["kept"].items()}
         return State(**document), load(weights)
@@ -116,3 +140,8 @@ class Checkpoints:
     @staticmethod
     def _name(number: int) -> str:
         return f"checkpoints/{number:04d}"
+
+
+def _digest(document: dict[str, Any]) -> str:
+    # Through JSON and back, so that tuples and numbers are what a reader will find.
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

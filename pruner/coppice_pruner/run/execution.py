@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import tempfile
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from coppice_api.bundle import MANIFEST_NAME
+from coppice_api.bundle import MANIFEST_NAME, BundleManifest
 from coppice_api.constants import ExitCode
 from coppice_api.prunejob import Quantization
 from coppice_api.run import ModelFigures, Outcome, Phase, ReportedArtifact, RunConfig, RunReport
@@ -23,15 +24,17 @@ from coppice_pruner.models.load import load_model, trusted_packages
 from coppice_pruner.models.loaded import LoadedModel
 from coppice_pruner.profiling import CostModel
 from coppice_pruner.run.checkpoint import Checkpoints, State
-from coppice_pruner.run.fit import fitted
+from coppice_pruner.run.fit import fitted, inputs_digest
 from coppice_pruner.run.journal import Journal
 from coppice_pruner.run.loop import Baseline, Loop, LoopResult, Standing
 from coppice_pruner.run.page import html_of
 from coppice_pruner.run.report import report_of
 from coppice_pruner.storage import Place, open_place
-from coppice_pruner.training import Processes, Quality, joined
+from coppice_pruner.storage.durable import full_disk
+from coppice_pruner.training import Processes, Quality, joined, seed_all
 
 _REPORT = "report.json"
+_BUNDLE_PREFIX = "model-"
 _log = logging.getLogger(__name__)
 
 
@@ -75,11 +78,17 @@ def _execute(config: RunConfig, journal: Journal) -> RunReport:
         raise InputRefusedError("spec.algorithm.quantization Int8 is not supported by this version: use None")
     scratch = _scratch(config)
     artifacts = open_place(config.artifacts_uri, field="spec.output.uri", claim_mounts=config.claim_mounts)
-    if (finished := _finished(artifacts, config)) is not None:
+    artifacts.sweep()
+    if (finished := _finished(artifacts, config) or _published(artifacts, config)) is not None:
         _log.info("this run has ended before; its report is given again")
+        # The pod before may have been killed between any two of its last writes.
+        artifacts.write(_REPORT, finished.model_dump_json(by_alias=True, exclude_none=True).encode())
+        Checkpoints(artifacts, scratch).clear()
         journal.enter(Phase.DONE, finished.message, 1.0)
         return finished
     journal.enter(Phase.LOADING, f"Loading {config.model.uri}", 0.01)
+    # Of what a factory draws: a pod that goes on must find the model that the one before it had.
+    seed_all(config.algorithm.seed)
     dense = load_model(config.model, config.claim_mounts, scratch)
     if dense.pruning_plan:
         raise InputRefusedError(
@@ -98,14 +107,13 @@ def _measure_and_prune(
     started: float, processes: Processes,
 ) -> RunReport:  # fmt: skip
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    # Everything random has its own generator with a seed of the spec; this catches what a library draws in secret.
-    torch.manual_seed(config.algorithm.seed)
+    inputs_sha256 = inputs_digest(dense, data)
     meter = select_meter(
         config.measurement.meter, config.measurement.minimum_provenance, cuda=device.type == "cuda", gpu=gpu_of(device)
     )
     try:
         loop = Loop(dense, data, meter, config, journal, device, processes)
-        return _prune(config, journal, dense, loop, meter, artifacts, scratch, started, processes)
+        return _prune(config, journal, dense, loop, meter, artifacts, scratch, started, processes, inputs_sha256)
     finally:
         # A scrape may come after the meter is closed.
         used_joules = journal.run_energy_joules
@@ -115,11 +123,11 @@ def _measure_and_prune(
 
 def _prune(
     config: RunConfig, journal: Journal, dense: LoadedModel, loop: Loop, meter: Meter, artifacts: Place, scratch: Path,
-    started: float, processes: Processes,
+    started: float, processes: Processes, inputs_sha256: str,
 ) -> RunReport:  # fmt: skip
     begin_joules = meter.read_joules()
     checkpoints = Checkpoints(artifacts, scratch)
-    resumed = processes.decide(checkpoints.latest(config.spec_digest))
+    resumed = processes.decide(checkpoints.latest(config.spec_digest, inputs_sha256))
     spent_joules, spent_seconds = (resumed[0].run_energy_joules, resumed[0].run_seconds) if resumed else (0.0, 0.0)
 
     def energy_joules() -> float:
@@ -142,7 +150,8 @@ def _prune(
                 config.spec_digest, now.iterations, now.step, now.rollbacks, now.kept,
                 baseline.figures.to_dict(), asdict(baseline.quality), asdict(now.quality), now.energy_reduction_ratio,
                 now.cost_model.to_dict(), baseline.layer_energies, baseline.folding_reduction_ratio,
-                energy_joules(), spent_seconds + time.monotonic() - started,
+                energy_joules(), spent_seconds + time.monotonic() - started, journal.phase_seconds, now.polished,
+                inputs_sha256,
             ),
             now.model,
         )  # fmt: skip
@@ -179,7 +188,7 @@ def _publish(
             report_html=html_of(report, config, result, baseline, dense.sha256),
         )  # fmt: skip
         # Named by its digest: a bundle that somebody serves is never written over by a later pod.
-        name = f"model-{sha256[:12]}"
+        name = f"{_BUNDLE_PREFIX}{sha256[:12]}"
         artifacts.publish(directory, name, last=MANIFEST_NAME)
     return report.model_copy(update={"artifact": ReportedArtifact(uri=f"{artifacts.uri}/{name}", sha256=sha256)})
 
@@ -192,12 +201,16 @@ def _restored(
     cost_model = CostModel.from_dict(state.cost_model)
     journal.dense, journal.layer_energies = figures, state.layer_energies
     journal.provenance = loop.provenance
+    journal.phase_seconds = {
+        name: state.phase_seconds.get(name, 0.0) + journal.phase_seconds.get(name, 0.0)
+        for name in {**state.phase_seconds, **journal.phase_seconds}
+    }
     journal.update(dense_accuracy_ratio=figures.accuracy_ratio, provenance=loop.provenance)
     for iteration in state.iterations:
         journal.add(iteration)
     standing = Standing(
         loop.restore(weights, state.kept), state.kept, state.iterations, state.step, state.rollbacks,
-        Quality(**state.quality), state.energy_reduction_ratio, cost_model,
+        Quality(**state.quality), state.energy_reduction_ratio, cost_model, state.polished,
     )  # fmt: skip
     baseline = Baseline(
         figures, Quality(**state.dense_quality), cost_model, state.layer_energies, state.folding_reduction_ratio
@@ -208,13 +221,26 @@ def _restored(
 def _finished(artifacts: Place, config: RunConfig) -> RunReport | None:
     """Return the report of a pod that ended before anybody saw that it had."""
     text = artifacts.read(_REPORT)
-    if text is None:
-        return None
     try:
-        report = RunReport.model_validate_json(text)
+        report = RunReport.model_validate_json(text or b"")
     except ValueError:
         return None
     return report if report.spec_digest == config.spec_digest else None
+
+
+def _published(artifacts: Place, config: RunConfig) -> RunReport | None:
+    """Return the report of a bundle that a pod published just before it was killed, so that there is only one."""
+    for name in artifacts.names():
+        text = artifacts.read(f"{name}/{MANIFEST_NAME}") if name.startswith(_BUNDLE_PREFIX) else None
+        sha256 = hashlib.sha256(text or b"").hexdigest()
+        # The manifest is published last, so the rest is there.
+        if text is None or name != f"{_BUNDLE_PREFIX}{sha256[:12]}":
+            continue
+        report = BundleManifest.model_validate_json(text).report
+        if report is not None and report.spec_digest == config.spec_digest:
+            artifact = ReportedArtifact(uri=f"{artifacts.uri}/{name}", sha256=sha256)
+            return report.model_copy(update={"artifact": artifact})
+    return None
 
 
 def _failure(config: RunConfig, journal: Journal, error: Exception) -> RunReport:
@@ -230,6 +256,7 @@ def _failure(config: RunConfig, journal: Journal, error: Exception) -> RunReport
             _log.error("the run failed", exc_info=error)
             outcome = Outcome.FAILED
     message = str(error) if isinstance(error, PrunerError) else f"{type(error).__name__}: {error}"
+    message = full_disk(error, (Path(config.work_directory),)) or message
     return RunReport(
         outcome=outcome, message=message[:1024], spec_digest=config.spec_digest, dense=journal.dense,
         provenance=journal.provenance, iterations=len(journal.iterations),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import logging
 
 import torch
 from torch import Tensor
@@ -11,10 +13,13 @@ from coppice_api.bundle import InputSpec
 from coppice_pruner.data import Samples, Splits
 from coppice_pruner.errors import InputRefusedError
 from coppice_pruner.models import LoadedModel
+from coppice_pruner.storage.weights import weights_digest
 from coppice_pruner.tasks import TASKS
 
 _FEW = 4
 _LEAST_SAMPLES = 2
+_UNBALANCED = 0.9
+_log = logging.getLogger(__name__)
 
 
 def fitted(model: LoadedModel, data: Splits) -> LoadedModel:
@@ -32,6 +37,12 @@ def fitted(model: LoadedModel, data: Splits) -> LoadedModel:
     )
     want = tuple(tuple(item.shape) for item in specs)
     got = tuple(tuple(item.shape[1:]) for item in given)
+    held_out = tuple(tuple(item.shape[1:]) for item in data.evaluation.inputs)
+    if held_out != got:
+        raise InputRefusedError(
+            f"spec.dataset.uri: samples of the training split have shape {_shapes(got)}, those of the evaluation "
+            f"split {_shapes(held_out)}; both need one shape"
+        )
     if want != got:
         raise InputRefusedError(
             f"spec.dataset.uri: its samples have shape {_shapes(got)}, but the model of spec.model.uri takes "
@@ -47,18 +58,32 @@ def fitted(model: LoadedModel, data: Splits) -> LoadedModel:
     return result
 
 
+def inputs_digest(model: LoadedModel, data: Splits) -> str:
+    """Return a SHA-256 of a dense model's weights and of the data: what decisions depend on besides the spec."""
+    return hashlib.sha256(f"{weights_digest(model.module)} {data.sha256()}".encode()).hexdigest()
+
+
 def _refuse_samples(name: str, samples: Samples, classes: int) -> None:
     if len(samples) < _LEAST_SAMPLES:
         raise InputRefusedError(
             f"spec.dataset.uri: the {name} split has {len(samples)} samples; it needs {_LEAST_SAMPLES} at least"
         )
-    if any(len(item) != len(samples) for item in samples.inputs):
+    if not samples.inputs or any(len(item) != len(samples) for item in samples.inputs):
         raise InputRefusedError(f"spec.dataset.uri: the {name} split has more samples than targets, or fewer")
     for item in samples.inputs:
         if item.is_floating_point() and not bool(item.isfinite().all()):
             raise InputRefusedError(f"spec.dataset.uri: the {name} split holds values that are NaN or infinite")
     if not classes:
         return
+    if samples.targets.is_floating_point():
+        raise InputRefusedError(
+            f"spec.dataset.uri: the {name} split has targets of type {samples.targets.dtype}; labels are integers"
+        )
+    if samples.targets.dim() != 1:
+        raise InputRefusedError(
+            f"spec.dataset.uri: the {name} split has targets of shape {tuple(samples.targets.shape)}; labels have "
+            f"({len(samples)},), a number for each sample"
+        )
     low, high = int(samples.targets.min()), int(samples.targets.max())
     if low < 0 or high >= classes:
         wrong = low if low < 0 else high
@@ -70,6 +95,14 @@ def _refuse_samples(name: str, samples: Samples, classes: int) -> None:
         raise InputRefusedError(
             f"spec.dataset.uri: every sample of the {name} split has label {low}; accuracy would say nothing"
         )
+    counts = torch.bincount(samples.targets, minlength=classes)
+    share = float(counts.max()) / len(samples)
+    if share >= _UNBALANCED:
+        _log.warning(
+            "spec.dataset.uri: %.0f %% of the %s split have label %d, so accuracy says little: a model that always "
+            "gives that answer scores as much. Set a smaller objective.maxAccuracyDropPoints", 100 * share, name,
+            int(counts.argmax()),
+        )  # fmt: skip
 
 
 def _refuse_tokens(specs: tuple[InputSpec, ...], data: Splits) -> None:
@@ -91,6 +124,11 @@ def _refuse_outputs(model: LoadedModel, data: Splits) -> None:
         raise InputRefusedError(
             f"spec.dataset.uri: the model of spec.model.uri cannot take its samples: {str(error).splitlines()[0]}"
         ) from error
+    if isinstance(outputs, Tensor) and outputs.is_floating_point() and not bool(outputs.isfinite().all()):
+        raise InputRefusedError(
+            "spec.model.uri: the model gives NaN or infinite outputs for real samples: its weights are damaged, or it "
+            "was trained on inputs of another scale"
+        )
     if data.classes and (
         not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] != len(data.classes)
     ):

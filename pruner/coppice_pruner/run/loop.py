@@ -56,6 +56,7 @@ from coppice_pruner.profiling import (
 from coppice_pruner.run.budget import QualityBudget
 from coppice_pruner.run.context import allocation_context
 from coppice_pruner.run.journal import Iteration, Journal
+from coppice_pruner.run.polish import polish
 from coppice_pruner.storage.weights import load_weights
 from coppice_pruner.surgery import Blueprint, apply_plan, compose, find_groups, to_steps
 from coppice_pruner.training import SINGLE, DivergedError, Processes, Quality, evaluate, fine_tune
@@ -100,6 +101,8 @@ class Standing:
     quality: Quality
     energy_reduction_ratio: float
     cost_model: CostModel
+    polished: bool = False
+    """Whether fineTune.finalEpochs were spent on this model."""
 
 
 @dataclass(frozen=True)
@@ -247,6 +250,7 @@ class Loop:
         while True:
             reason = self._exhausted(standing)
             if standing.energy_reduction_ratio >= self._target_ratio or reason:
+                standing = self._polished(standing, on_step)
                 result = self._decide(baseline, standing, reason)
                 if result.met or reason:
                     return result
@@ -261,6 +265,7 @@ class Loop:
             )  # fmt: skip
             after = self._step(baseline, standing, allocator)
             if after is None:
+                standing = self._polished(standing, on_step)
                 return self._decide(baseline, standing, "nothing is left to remove")
             standing = after
             on_step(standing)
@@ -358,6 +363,21 @@ class Loop:
         self._processes.follow(candidate)
         self._journal.enter(Phase.EVALUATING, f"Step {number}: evaluating; {share}")
         return self._evaluate(candidate)
+
+    def _polished(self, standing: Standing, on_step: Callable[[Standing], None]) -> Standing:
+        """Spend fineTune.finalEpochs on the model that the loop arrived at, once."""
+        algorithm = self._config.algorithm
+        if not standing.kept or standing.polished or not algorithm.fine_tune.final_epochs:
+            return standing
+        self._journal.enter(Phase.FINE_TUNING, f"Final fine-tuning of {algorithm.fine_tune.final_epochs} epochs", 0.8)
+        model, quality = polish(
+            standing.model, standing.quality, self._data, algorithm,
+            teacher=self._module, processes=self._processes, evaluate=self._evaluate,
+            on_epoch=lambda _epoch, _loss: self._journal.update(),
+        )  # fmt: skip
+        standing = dataclasses.replace(standing, model=model, quality=quality, polished=True)
+        on_step(standing)
+        return standing
 
     def _aim(self, standing: Standing) -> float:
         """Return the step, cut short where less than a whole one is missing."""

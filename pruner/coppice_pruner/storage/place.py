@@ -17,7 +17,10 @@ from typing import Any
 import fsspec
 
 from coppice_pruner.errors import InputRefusedError, PrunerError
-from coppice_pruner.storage.durable import sync_directory
+from coppice_pruner.storage.durable import sync, sync_directory
+
+_ASIDE = ".coppice-aside-"
+"""Begins the names of what is not whole yet."""
 
 
 class Place:
@@ -88,9 +91,9 @@ class Place:
             if self._filesystem is None:
                 self._publish_local(directory, name)
                 return
-            files = sorted(path for path in directory.iterdir() if path.is_file())
-            for path in sorted(files, key=lambda item: item.name == last):
-                self._filesystem.put_file(str(path), f"{self._path(name)}/{path.name}")
+            files = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
+            for relative in sorted(files, key=lambda item: (item == last, item)):
+                self._filesystem.put_file(str(files[relative]), f"{self._path(name)}/{relative}")
         except OSError as error:
             raise self._failed("write", name, error) from error
 
@@ -112,14 +115,29 @@ class Place:
                 self._filesystem.pipe_file(self._path(name), content)
                 return
             target = _made(Path(self._root)) / name
-            aside = target.with_name(f".{target.name}-{os.getpid()}")
+            aside = target.with_name(f"{_ASIDE}{target.name}-{os.getpid()}")
             with aside.open("wb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
             aside.replace(target)
+            sync(target.parent)
         except OSError as error:
             raise self._failed("write", name, error) from error
+
+    def sweep(self) -> None:
+        """Remove what a process that was killed in the middle of `publish` or `write` has left under the prefix.
+
+        Nobody else may be writing there.
+        """
+        if self._filesystem is not None:
+            return
+        for directory in (Path(self._root), *_directories(Path(self._root))):
+            for leftover in directory.glob(f"{_ASIDE}*"):
+                if leftover.is_dir():
+                    shutil.rmtree(leftover, ignore_errors=True)
+                else:
+                    leftover.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
         """Remove a directory; nothing happens when there is none."""
@@ -135,19 +153,20 @@ class Place:
 
     def _publish_local(self, directory: Path, name: str) -> None:
         target = Path(self._root) / name
-        aside = Path(tempfile.mkdtemp(dir=_made(target.parent), prefix=f".{target.name}-"))
+        aside = Path(tempfile.mkdtemp(dir=_made(target.parent), prefix=f"{_ASIDE}{target.name}-"))
         try:
             shutil.copytree(directory, aside, dirs_exist_ok=True)
             sync_directory(aside)
             # Readers run as other users.
             aside.chmod(0o755)
             if target.exists():
-                old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-old-"))
+                old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{_ASIDE}{target.name}-old-"))
                 target.rename(old / "old")
                 aside.rename(target)
                 shutil.rmtree(old)
             else:
                 aside.rename(target)
+            sync(target.parent)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
@@ -198,6 +217,10 @@ def open_place(uri: str, *, field: str, claim_mounts: Mapping[str, str]) -> Plac
             f"{field} {uri!r}: {error}; install the driver in the run image (the extra s3 brings s3://)"
         ) from error
     return Place(uri, filesystem, str(root))
+
+
+def _directories(root: Path) -> tuple[Path, ...]:
+    return tuple(item for item in root.iterdir() if item.is_dir()) if root.is_dir() else ()
 
 
 def _made(directory: Path) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 
@@ -18,6 +20,16 @@ def own_weights(module: nn.Module) -> dict[str, Tensor]:
         seen.add(place)
         result[name] = tensor.contiguous()
     return result
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Return a SHA-256 of every parameter and buffer, with its name and shape."""
+    digest = hashlib.sha256()
+    for name, tensor in own_weights(module).items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        # Bytes, since numpy knows no bfloat16.
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:

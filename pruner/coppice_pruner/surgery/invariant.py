@@ -112,8 +112,7 @@ def probe(model: nn.Module, group: ChannelGroup, inputs: tuple[Tensor, ...]) -> 
         # Pruned to the end: still a group, with no cut left to try.
         return None
     gone = group.atoms[0]
-    masked = copy.deepcopy(model)
-    mask(masked, group, gone)
+    masked = _masked_copy(model, group, gone)
     try:
         difference = _difference(masked, slice_copy(model, [(group, gone)], inputs), inputs)
     except Exception as error:  # whatever a model's own code raises when a width changes
@@ -148,8 +147,7 @@ def passed_by(model: nn.Module, group: ChannelGroup, inputs: tuple[Tensor, ...])
         # A reader of other channels too does not become a constant.
         return False
     everything = range(group.width)
-    masked = copy.deepcopy(model)
-    mask(masked, group, everything)
+    masked = _masked_copy(model, group, everything)
     try:
         with torch.no_grad(), evaluating(masked):
             outputs = [item for item in tensors(masked(*inputs)) if item.is_floating_point()]
@@ -159,6 +157,20 @@ def passed_by(model: nn.Module, group: ChannelGroup, inputs: tuple[Tensor, ...])
     except Exception as error:  # whatever a model's own code raises when a branch is gone
         _log.debug("group %s cannot be dropped: %s", group.name, error)
         return False
+
+
+def _masked_copy(model: nn.Module, group: ChannelGroup, channels: Sequence[int]) -> nn.Module:
+    """Return a model that shares its parameters with another one but for those that masking changes."""
+    changed = {
+        id(parameter)
+        for coupling in group.couplings
+        if coupling.side is Side.INPUT
+        for parameter in model.get_submodule(coupling.module).parameters()
+    }
+    # Copying a transformer once for each of its groups took longer than running it.
+    masked = copy.deepcopy(model, {id(item): item for item in model.parameters() if id(item) not in changed})
+    mask(masked, group, channels)
+    return masked
 
 
 def mask(model: nn.Module, group: ChannelGroup, channels: Sequence[int]) -> None:

@@ -3,6 +3,7 @@
 from coppice_pruner.training.evaluate import Quality, evaluate
 from coppice_pruner.training.fine_tune import DivergedError, FineTuned, OutOfMemoryError, fine_tune
 from coppice_pruner.training.processes import SINGLE, Processes, joined
+from coppice_pruner.training.randomness import seed_all, seeded
 
 __all__ = [
     "SINGLE",
@@ -14,4 +15,6 @@ __all__ = [
     "evaluate",
     "fine_tune",
     "joined",
+    "seed_all",
+    "seeded",
 ]

@@ -16,10 +16,13 @@ from coppice_api.prunejob import FineTune, Optimizer, Schedule
 from coppice_pruner.data import Samples, Splits
 from coppice_pruner.errors import PrunerError
 from coppice_pruner.tasks import Task
+from coppice_pruner.training.layout import laid_out, trained_layout
 from coppice_pruner.training.processes import SINGLE, Processes
+from coppice_pruner.training.randomness import seeded
 
 _DISTILLATION_TEMPERATURE = 2.0
 _DISTILLATION_SHARE = 0.5
+_SEED_OF_RANK = 1_000_003
 _log = logging.getLogger(__name__)
 
 
@@ -38,7 +41,7 @@ class FineTuned:
     epochs: int
     """Epochs done; fewer than asked for after an early stop."""
     micro_batch_size: int
-    """Samples that were in memory at once: fineTune.batchSize unless memory ran out."""
+    """Samples that were in memory at once: fineTune.microBatchSize, or batchSize, unless memory ran out."""
 
 
 def fine_tune(
@@ -54,25 +57,36 @@ def fine_tune(
 ) -> FineTuned:
     """Train a model in place, towards the targets and, with a teacher, towards its outputs too.
 
-    The order of the samples comes from `seed` alone, so a resumed run repeats what the interrupted one did. Where
-    memory runs out the batch is cut into halves whose gradients add up to the same step.
+    The order of the samples and what dropout draws come from `seed` alone, so a resumed run repeats what the
+    interrupted one did. Where memory runs out the batch is cut into halves whose gradients add up to the same step.
 
     Args:
         model: Left in eval mode, all its parameters trained.
         data: The training split is used.
         settings: Optimizer, schedule, rates and epochs of the spec.
-        seed: Of the shuffling.
+        seed: Of the shuffling and of everything that layers draw.
         teacher: The dense model; None trains on targets only.
         processes: Those that share the work; each trains on its part of every batch, gradients are averaged.
         on_epoch: Told the epoch, counted from 1, and its mean loss.
         should_stop: Asked before every batch.
 
     Raises:
-        DivergedError: If the loss becomes NaN or infinite.
+        DivergedError: If the loss or a weight becomes NaN or infinite.
         OutOfMemoryError: If a single sample does not fit.
 
     Source: Hinton et al. 2015, distillation with temperature, arXiv:1503.02531.
     """
+    # Dropout differs between processes, as it does between the samples they see.
+    with seeded(seed + _SEED_OF_RANK * processes.rank), trained_layout(model):
+        done = _fine_tune(model, data, settings, seed, teacher, processes, on_epoch, should_stop)
+    model.eval()
+    return done
+
+
+def _fine_tune(
+    model: nn.Module, data: Splits, settings: FineTune, seed: int, teacher: nn.Module | None, processes: Processes,
+    on_epoch: Callable[[int, float], None], should_stop: Callable[[], bool],
+) -> FineTuned:  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     optimizer = _optimizer(model, settings)
     batches = -(-len(data.train) // settings.batch_size)
@@ -85,26 +99,34 @@ def fine_tune(
         order = torch.randperm(len(data.train), generator=generator)
         for chosen in order.split(settings.batch_size):
             if should_stop():
-                model.eval()
                 return FineTuned(epoch - 1, step.micro_batch_size)
             optimizer.zero_grad(set_to_none=True)
-            total += step.backward(data.train.take(processes.part(chosen))) * len(chosen)
+            part = processes.part(chosen)
+            total += step.backward(
+                laid_out(data.train.take(part), model), processes.weight(len(part), len(chosen))
+            ) * len(chosen)
             if settings.gradient_clip_norm is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), float(settings.gradient_clip_norm))
             optimizer.step()
             schedule.step()
         mean = processes.mean(total / len(order))
         if not math.isfinite(mean):
-            model.eval()
-            raise DivergedError(f"fine-tuning diverged in epoch {epoch}: lower algorithm.fineTune.learningRate")
+            raise _diverged(epoch)
         on_epoch(epoch, mean)
         best, since_best = (mean, 0) if mean < best else (best, since_best + 1)
         if settings.early_stop_epochs is not None and since_best >= settings.early_stop_epochs:
             break
     if settings.epochs:
         recalibrate_batch_norm(model, data.train, step.micro_batch_size)
-    model.eval()
+    # The last update, or statistics that overflow, show in no loss.
+    broken = any(not bool(item.isfinite().all()) for item in model.state_dict().values() if item.is_floating_point())
+    if processes.mean(float(broken)):
+        raise _diverged(epoch)
     return FineTuned(epoch, step.micro_batch_size)
+
+
+def _diverged(epoch: int) -> DivergedError:
+    return DivergedError(f"fine-tuning diverged in epoch {epoch}: lower algorithm.fineTune.learningRate")
 
 
 def recalibrate_batch_norm(model: nn.Module, samples: Samples, batch_size: int) -> None:
@@ -148,16 +170,16 @@ class _Step:
     ) -> None:
         self._model, self._teacher, self._task, self._processes = model, teacher, task, processes
         self._device = next(model.parameters()).device
-        self.micro_batch_size = settings.batch_size
+        self.micro_batch_size = min(settings.batch_size, settings.micro_batch_size or settings.batch_size)
 
-    def backward(self, batch: Samples) -> float:
-        """Add a batch's gradients and return its mean loss."""
+    def backward(self, batch: Samples, weight: float) -> float:
+        """Add a batch's gradients and return its mean loss, both times `weight`."""
         while True:
             try:
                 total = 0.0
                 for part in batch.batches(self.micro_batch_size):
                     with autocast(self._device):
-                        loss = self._loss(part) * (len(part) / len(batch))
+                        loss = self._loss(part) * (weight * len(part) / len(batch))
                     loss.backward()
                     total += float(loss.detach())
                 self._processes.average_gradients(self._model)

@@ -3,7 +3,8 @@
 Rank 0 decides what to prune and measures; every rank does the same surgery and trains on its part of each batch.
 Gradients are averaged once a step and buffers follow rank 0, so that all ranks hold one model. Surgery gives a model
 new parameters at every step; a wrapper that registers hooks on the old ones would have to be made again each time, so
-gradients are averaged here by one collective of all of them.
+gradients are averaged here by one collective of all of them: the same numbers as torch's DistributedDataParallel gives
+(a test compares them), and where parts differ in size the mean over the samples rather than over the parts.
 """
 
 from __future__ import annotations
@@ -38,6 +39,17 @@ class Processes:
             return chosen
         # A batch smaller than the number of processes is trained on by all alike.
         return chosen[self.rank :: self.count] if len(chosen) >= self.count else chosen
+
+    def weight(self, own: int, batch: int) -> float:
+        """Return what this process's mean loss counts, so that the mean over processes is the mean over the batch.
+
+        Example: of 5 samples one process has 3 and the other 2, which count 6/5 and 4/5.
+
+        Args:
+            own: Samples in this process's part.
+            batch: Samples in all parts.
+        """
+        return self.count * own / batch if batch >= self.count else 1.0
 
     def average_gradients(self, model: nn.Module) -> None:
         """Replace every gradient by its mean over the processes."""
@@ -81,7 +93,13 @@ SINGLE = Processes()
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """Join the processes that torchrun started (RANK, WORLD_SIZE); alone, give `SINGLE`."""
+    """Join the processes that torchrun started (RANK, WORLD_SIZE); alone, give `SINGLE`.
+
+    Whoever has joined already stays so: a group that is made anew from the same store can meet the old one's addresses.
+    """
+    if distributed.is_initialized():
+        yield Processes(distributed.get_rank(), distributed.get_world_size())
+        return
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield SINGLE

@@ -5,9 +5,11 @@ The table in docs/architectures.md is what these tests found; `make architecture
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,17 +17,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from coppice_pruner.bundle import export_bundle
+from coppice_pruner.bundle import export_bundle, read_manifest
 from coppice_pruner.deployment import folded
 from coppice_pruner.models import LoadedModel
-from coppice_pruner.surgery import TOLERANCE, Blueprint, inspect_groups, to_steps
+from coppice_pruner.models.huggingface_export import write_huggingface
+from coppice_pruner.surgery import TOLERANCE, Blueprint, ChannelGroup, inspect_groups, to_steps
 from tests.integration.architectures.instances import INSTANCES, Instance
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "architectures.md"
 BEGIN, END = "<!-- table: written by make architectures -->", "<!-- end of table -->"
 HEADER = (
-    "| architecture | published as | widths | heads | branches that can go | left as they are |\n"
-    "| --- | --- | --- | --- | --- | --- |"
+    "| architecture | published as | widths | heads | branches that can go | left as they are | `from_pretrained` |\n"
+    "| --- | --- | --- | --- | --- | --- | --- |"
 )
 MAX_DIFFERENCE = 1e-5
 # Exporters and torchao warn of their own dependencies' deprecations.
@@ -47,8 +50,8 @@ def test_it_is_pruned_in_width_and_depth_and_exported(instance: Instance, rows: 
     dense = instance.load()
     samples = instance.samples(8, seed=2)
     inspection = inspect_groups(dense.module, samples)
-    rows[_place(instance)] = _row(instance, inspection.groups, len(inspection.refused))
     blueprint = Blueprint(inspection.groups, samples)
+    rows[_place(instance)] = _row(instance, inspection.groups, len(inspection.refused), _expressible(dense, blueprint))
     assert inspection.groups, [item.reason for item in inspection.refused]
     halves = {
         group.name: tuple(sorted(index for atom in group.atoms[::2] for index in atom)) for group in inspection.groups
@@ -71,6 +74,9 @@ def test_it_is_pruned_in_width_and_depth_and_exported(instance: Instance, rows: 
     assert float((deployed - want).abs().max()) <= TOLERANCE * float(want.abs().max())
     directory = bundles / _place(instance)
     export_bundle(model, directory)
+    # A dropped branch, or heads of some layers, is more than config.json can say.
+    said = read_manifest(directory).omitted.get("huggingface")
+    assert (said is not None) == instance.origin.startswith("transformers"), said
     save_file(
         {f"input{index}": item for index, item in enumerate(samples)} | {"again": want, "exported": deployed},
         f"{directory}.samples",
@@ -119,10 +125,32 @@ def _place(instance: Instance) -> str:
     return f"{INSTANCES.index(instance):02d}"
 
 
-def _row(instance: Instance, groups: tuple[object, ...], refused: int) -> str:
-    heads = sum(group.attention is not None for group in groups)  # type: ignore[attr-defined]
-    drops = sum(group.droppable for group in groups)  # type: ignore[attr-defined]
+def _row(instance: Instance, groups: tuple[ChannelGroup, ...], refused: int, expressible: str) -> str:
+    heads = sum(group.attention is not None for group in groups)
+    drops = sum(group.droppable for group in groups)
     return (
         f"| {instance.name} | {instance.origin} | {len(groups) - heads} | {heads or '—'} | {drops or '—'} | "
-        f"{refused or '—'} |"
+        f"{refused or '—'} | {expressible} |"
     )
+
+
+def _expressible(dense: LoadedModel, blueprint: Blueprint) -> str:
+    """Return what may become narrower, alike in all layers, so that `from_pretrained` still loads the model."""
+    if not dense.architecture.source.startswith("transformers://"):
+        return "—"
+
+    def loads(chosen: list[ChannelGroup]) -> bool:
+        kept = {group.name: tuple(sorted(index for atom in group.atoms[::2] for index in atom)) for group in chosen}
+        model = dataclasses.replace(
+            dense, module=blueprint.prune(dense.module, {}, kept), pruning_plan=to_steps(kept, blueprint.groups)
+        )
+        with tempfile.TemporaryDirectory() as directory:
+            return bool(chosen) and not write_huggingface(model, Path(directory) / "huggingface")
+
+    if loads(list(blueprint.groups)):
+        return "all"
+    parts = {
+        "perceptrons": [group for group in blueprint.groups if group.droppable and not group.attention],
+        "heads": [group for group in blueprint.groups if group.attention],
+    }
+    return ", ".join(name for name, chosen in parts.items() if loads(chosen)) or "—"

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+import copy
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from coppice_api.prunejob import FineTune, Objective, Schedule
+from coppice_api.prunejob import Algorithm, FineTune, Objective, Schedule
 from coppice_pruner.data import Splits, digits
 from coppice_pruner.errors import InputRefusedError
 from coppice_pruner.models import zoo
 from coppice_pruner.run.budget import QualityBudget
+from coppice_pruner.run.polish import polish
 from coppice_pruner.tasks import CAUSAL_LANGUAGE_MODELING, IMAGE_CLASSIFICATION
-from coppice_pruner.training import OutOfMemoryError, Quality, fine_tune
+from coppice_pruner.training import DivergedError, OutOfMemoryError, Processes, Quality, fine_tune
 
 DATA = digits()
 FEW = Splits(DATA.train.take(slice(256)), DATA.evaluation.take(slice(64)), DATA.classes)
@@ -89,34 +87,87 @@ def test_points_bound_the_accuracy_where_no_perplexity_is_asked_for() -> None:
     )
 
 
-_PROCESS = """
-import sys, torch
-from pathlib import Path
-from safetensors.torch import save_file
-from coppice_api.prunejob import FineTune
-from coppice_pruner.training import fine_tune, joined
-from tests.unit.training.test_recovery import FEW, Small
-torch.set_num_threads(1)
-torch.manual_seed(0)
-model = Small()
-with joined() as processes:
-    fine_tune(model, FEW, FineTune(batch_size=64, epochs=2), seed=0, processes=processes)
-    save_file(model.state_dict(), f"{sys.argv[1]}/{processes.rank}.safetensors")
-"""
-
-
-def test_two_processes_train_the_model_that_one_does(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         "--no-python", sys.executable, "-W", "ignore", "-c", _PROCESS, str(tmp_path)],
-        check=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())},
-        capture_output=True,
-    )  # fmt: skip
+def test_micro_batches_add_up_to_the_same_step() -> None:
+    whole, _ = trained(10**9)
     torch.manual_seed(0)
-    alone = Small()
-    fine_tune(alone, FEW, FineTune(batch_size=64, epochs=2), seed=0)
-    first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
-    torch.testing.assert_close(first, second, rtol=0, atol=0)
-    torch.testing.assert_close(first, dict(alone.state_dict()), rtol=1e-3, atol=1e-4)
+    model = Small()
+    done = fine_tune(model, FEW, FineTune(batch_size=64, micro_batch_size=24), seed=0)
+    assert done.micro_batch_size == 24
+    torch.testing.assert_close(dict(model.state_dict()), whole, rtol=1e-4, atol=1e-5)
+
+
+class Edge(nn.Module):
+    """A perceptron whose loss is finite while one gradient is not: the slope of a root at zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small, self.zero = Small(), nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.small(x) + self.zero.sqrt()
+        return result
+
+
+def test_a_weight_that_breaks_in_the_last_step_is_noticed_though_every_loss_was_finite() -> None:
+    with pytest.raises(DivergedError, match=r"algorithm\.fineTune\.learningRate"):
+        fine_tune(Edge(), FEW, FineTune(batch_size=256), seed=0)
+
+
+def test_what_dropout_draws_follows_from_the_seed_and_disturbs_nobody() -> None:
+    def result(seed: int) -> Tensor:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Dropout(0.5), Small())
+        torch.manual_seed(seed)
+        expected = torch.rand(1, generator=torch.Generator().manual_seed(seed))
+        fine_tune(model, FEW, FineTune(), seed=3)
+        assert torch.equal(torch.rand(1), expected)
+        return next(model.parameters()).detach()
+
+    assert torch.equal(result(1), result(2))
+
+
+def test_convolutions_come_back_in_the_layout_that_a_loaded_model_has() -> None:
+    model = zoo.vgg(widths=[[4], [4]])
+    fine_tune(model, FEW, FineTune(), seed=0)
+    for parameter in model.parameters():
+        assert parameter.stride() == torch.empty(parameter.shape).stride()
+
+
+def test_a_part_of_a_batch_counts_by_its_samples() -> None:
+    # 3 of 5 samples in one process, 2 in the other: the mean of both is the mean over the five.
+    assert [Processes(rank, 2).weight(own, 5) for rank, own in ((0, 3), (1, 2))] == [1.2, 0.8]
+    # Fewer samples than processes: all train on the same ones.
+    assert Processes(1, 4).weight(2, 2) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("after", "kept"),
+    [
+        (Quality(0.9, 0.2), True),
+        (Quality(0.8, 0.9), True),
+        (Quality(0.79, 0.1), False),
+        (Quality(float("nan"), 0.1), False),
+    ],
+    ids=["better", "as good", "worse", "not a number"],
+)
+def test_the_final_epochs_are_kept_only_if_accuracy_does_not_fall(after: Quality, kept: bool) -> None:
+    model, before = Small(), Quality(0.8, 0.3)
+    weights = copy.deepcopy(model.state_dict())
+    epochs: list[int] = []
+    result, quality = polish(
+        model, before, FEW, Algorithm(fine_tune=FineTune(epochs=1, final_epochs=2), distillation=False),
+        teacher=model, processes=Processes(), evaluate=lambda _model: after,
+        on_epoch=lambda epoch, _loss: epochs.append(epoch),
+    )  # fmt: skip
+    assert epochs == [1, 2]
+    assert (result is not model, quality == after) == (kept, kept)
+    torch.testing.assert_close(model.state_dict(), weights, rtol=0, atol=0)
+
+
+def test_final_epochs_that_diverge_leave_the_model_as_it_was() -> None:
+    model, before = Edge(), Quality(0.8, 0.3)
+    result, quality = polish(
+        model, before, FEW, Algorithm(fine_tune=FineTune(final_epochs=2), distillation=False),
+        teacher=model, processes=Processes(), evaluate=lambda _model: before, on_epoch=lambda _epoch, _loss: None,
+    )  # fmt: skip
+    assert (result, quality) == (model, before)
