@@ -50,6 +50,9 @@ class State:
     run_energy_joules: float
     """Used by all pods so far."""
     run_seconds: float
+    runtime_reduction_ratio: float | None = None
+    deployed: dict[str, Any] | None = None
+    """ModelFigures of the dense model in the runtime asked for, where that is not the one that steers."""
 
 
 class Checkpoints:
