@@ -7,7 +7,7 @@ import io
 import logging
 import warnings
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -50,9 +50,18 @@ def onnx_of(program: torch.export.ExportedProgram) -> ONNXProgram:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        result = torch.onnx.export(program, dynamo=True, verbose=False)
+        result = torch.onnx.export(
+            program, dynamo=True, verbose=False, custom_translation_table={torch.ops.aten._int_mm.default: _int_mm}
+        )
     assert result is not None
     return result
+
+
+def _int_mm(left: Any, right: Any) -> Any:
+    """Return the product of two matrices of 8-bit integers, for which torch's own exporter has no operator."""
+    from onnxscript import opset18
+
+    return opset18.MatMulInteger(left, right)
 
 
 def _without_torchao(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:

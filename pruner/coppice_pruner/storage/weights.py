@@ -33,10 +33,10 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
         ValueError: If a parameter is missing, unknown or of another shape.
     """
     whole, state = module.state_dict(), _plain_state(module)
-    parts = state.keys() - whole.keys()
+    parts, composite = state.keys() - whole.keys(), whole.keys() - state.keys()
     try:
         missing, unknown = module.load_state_dict(
-            {name: tensor for name, tensor in weights.items() if name not in parts}, strict=False
+            {name: tensor for name, tensor in weights.items() if name not in parts | composite}, strict=False
         )
     except RuntimeError as error:
         raise ValueError(str(error)) from error
@@ -45,6 +45,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     loaded = {state[name].data_ptr() for name in weights if name in state}
     lost = (set(missing) & state.keys()) | (parts - weights.keys())
     absent = sorted(name for name in lost if state[name].data_ptr() not in loaded)
+    unknown = [*unknown, *sorted(composite & weights.keys())]
     if absent or unknown:
         raise ValueError(
             f"parameters missing: {', '.join(absent[:3]) or 'none'}; not known: {', '.join(unknown[:3]) or 'none'}"
