@@ -30,13 +30,11 @@ def trained() -> tuple[LoadedModel, Splits]:
     return machine.dense_model()
 
 
-def test_compiled_without_a_compiler_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_without_a_compiler_is_refused_in_one_sentence() -> None:
     from torch._inductor import config
 
-    monkeypatch.setattr(config.cpp, "cxx", ("/nowhere/c++",))
-    with pytest.raises(
-        InputRefusedError, match=r"^spec\.measurement\.runtime Compiled needs a C\+\+ compiler, .*g\+\+"
-    ):
+    want = r"^spec\.measurement\.runtime Compiled needs a C\+\+ compiler, .*g\+\+"
+    with config.patch({"cpp.cxx": ("/nowhere/c++",)}), pytest.raises(InputRefusedError, match=want):
         runtime_of(RuntimeKind.COMPILED, CPU)
 
 
