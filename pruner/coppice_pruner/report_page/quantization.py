@@ -30,7 +30,7 @@ def quantization(page: ReportPage) -> Html | None:
     return section(
         "quantization", "Pruning, 8-bit integers, and both",
         table(
-            "Energy per inference saved against the dense model, all measured in turn",
+            "Energy per inference saved against the dense model, in one go of interleaved windows",
             ("", "Saved", "95 % interval", "Quality"), ways,
         ) if ways else None,
         table(
