@@ -192,6 +192,7 @@ class Loop:
         journal.dense, journal.provenance = figures, self._meter.provenance
         journal.update(dense_accuracy_ratio=quality.accuracy_ratio, provenance=self._meter.provenance, ratio=0.06)
         journal.enter(Phase.PROFILING, "Measuring every layer, and what it would cost at other widths", 0.06)
+        # In PyTorch whatever the runtime, since a compiled program has no layers to time; the sum is the runtime's.
         workload = model_workload(self._deployed_dense, self._batch)
         with one_thread():
             profiles = profile_layers(
