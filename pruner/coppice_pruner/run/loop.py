@@ -439,7 +439,13 @@ class Loop:
         self._journal.update(energy_reduction_ratio=both.energy_reduction_ratio)
         return LoopResult(
             dataclasses.replace(result.model, module=found.module, quantization=found.best.how),
-            met, "" if met else slow or result.reason, dense, figures, both, result.iterations, quantization=found,
+            met, "" if met else slow or result.reason, dense, figures, both, result.iterations, meter_check=result.meter_check,
+            single=None if result.single is None else self._compare_answers(
+                self._prepared(self._deployed_dense), self._prepared(found.module), pairs=SINGLE_PAIRS,
+                window_seconds=measurement.window_seconds * QUICK_SHARE,
+                batch=tuple(part[:1] for part in self._batch),
+            ),
+            quantization=found,
         )  # fmt: skip
 
     def _too_slow(self, pruned: ModelFigures) -> str:

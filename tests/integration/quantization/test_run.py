@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from coppice_api.prunejob import RuntimeKind
 from coppice_api.run import Outcome, RunConfig, RunReport
 from coppice_pruner.bundle import export_bundle, load_bundle, read_manifest
 from coppice_pruner.data import digits
@@ -122,12 +123,11 @@ def test_integers_that_cost_are_told_and_left_out(config: RunConfig, monkeypatch
 
 def test_a_run_in_another_runtime_tells_what_the_runtime_saves_apart(config: RunConfig) -> None:
     config = config.model_copy(
-        update={"measurement": config.measurement.model_copy(update={"runtime": "OnnxRuntime", "pairs": 5})}
+        update={"measurement": config.measurement.model_copy(update={"runtime": RuntimeKind.ONNX_RUNTIME})}
     )
     report = execute(config, Journal(20))
     assert report.outcome in (Outcome.TARGET_MET, Outcome.TARGET_NOT_MET), report.message
-    assert report.runtime is not None
-    assert report.runtime.value == "OnnxRuntime"
+    assert report.runtime is RuntimeKind.ONNX_RUNTIME
     assert report.runtime_reduction_ratio is not None
     assert report.quantization is not None
     assert "ONNX Runtime in place of PyTorch" in (bundle_of(report) / "report.html").read_text()
