@@ -439,7 +439,8 @@ class Loop:
         self._journal.update(energy_reduction_ratio=both.energy_reduction_ratio)
         return LoopResult(
             dataclasses.replace(result.model, module=found.module, quantization=found.best.how),
-            met, "" if met else slow or result.reason, dense, figures, both, result.iterations, meter_check=result.meter_check,
+            met, "" if met else slow or result.reason, dense, figures, both, result.iterations,
+            meter_check=result.meter_check,
             single=None if result.single is None else self._compare_answers(
                 self._prepared(self._deployed_dense), self._prepared(found.module), pairs=SINGLE_PAIRS,
                 window_seconds=measurement.window_seconds * QUICK_SHARE,
