@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from coppice_api.base import Sha256, StatusModel
+from coppice_api.prunejob import QuantizationScheme
 from coppice_api.run import RunReport
 
 BUNDLE_SCHEMA = "coppice.dev/bundle/v1"
@@ -59,6 +60,14 @@ class PruningStep(StatusModel):
     """Width before the step."""
 
 
+class Quantized(StatusModel):
+    """How the linear layers of a model are quantized. Its weights are those of the folded model."""
+
+    scheme: QuantizationScheme
+    reduced_range: bool = False
+    """Whether integers have 7 bits, as on a CPU whose products of 8-bit integers may overflow."""
+
+
 class BundleManifest(StatusModel):
     """manifest.json."""
 
@@ -67,9 +76,13 @@ class BundleManifest(StatusModel):
     architecture: ArchitectureSource
     pruning_plan: tuple[PruningStep, ...] = ()
     """Against the dense architecture; empty for a dense model."""
+    quantization: Quantized | None = None
+    """Applied after the plan and after folding norms; absent for floating point."""
     inputs: tuple[InputSpec, ...]
     classes: tuple[str, ...] = ()
     files: dict[str, BundleFile]
+    """Of them model.safetensors has the weights as they are trained on, unless they are quantized; model.pt2 and
+    model.onnx are the model as it is deployed and was measured, with norms folded into the layers before them."""
     omitted: dict[str, str] = {}
     """Files that a bundle has as a rule and this one has not, each with the reason."""
     parent_sha256: Sha256 | None = None

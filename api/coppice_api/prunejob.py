@@ -155,6 +155,15 @@ class Quantization(StrEnum):
     INT8 = "Int8"
 
 
+class QuantizationScheme(StrEnum):
+    """How a model's linear layers compute with integers."""
+
+    INT8_WEIGHT_ONLY = "Int8WeightOnly"
+    """Weights are stored as 8-bit integers, one scale an output, and multiplied as floating point."""
+    INT8_DYNAMIC = "Int8Dynamic"
+    """Weights likewise; inputs become 8-bit integers as they come, one scale a row, and integers are multiplied."""
+
+
 class Algorithm(ApiModel):
     """How the loop works."""
 
@@ -174,7 +183,8 @@ class Algorithm(ApiModel):
     distillation: bool = True
     """Fine-tune towards the dense model's outputs as well as the labels."""
     quantization: Quantization = Quantization.NONE
-    """None, or Int8 as a last stage of the loop."""
+    """None, or Int8: after the loop, 8-bit linear layers are tried and kept if they cost less energy and the accuracy
+    budget still holds. Needs coppice[int8] in the run image."""
     seed: Annotated[int, Field(ge=0, le=4294967295)] = 0
     """Seed of every random choice; the same seed gives the same decisions."""
 
@@ -248,6 +258,14 @@ class MinimumProvenance(StrEnum):
     ESTIMATED = "Estimated"
 
 
+class RuntimeKind(StrEnum):
+    """What runs a model where it is deployed."""
+
+    EAGER = "Eager"
+    COMPILED = "Compiled"
+    ONNX_RUNTIME = "OnnxRuntime"
+
+
 class Measurement(ApiModel):
     """How energy is measured."""
 
@@ -261,6 +279,9 @@ class Measurement(ApiModel):
     """Length of one window; a meter with slow updates lengthens it to 50 of its periods."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
     """Batch size of the measured inferences."""
+    runtime: RuntimeKind = RuntimeKind.EAGER
+    """What runs the dense and the pruned model alike when their energy is compared: Eager (PyTorch as it is), Compiled
+    (AOTInductor; needs a C++ compiler in the run image) or OnnxRuntime (needs coppice[onnx-runtime] there)."""
     carbon_intensity_grams_per_kilowatt_hour: Annotated[int, Field(ge=0, le=5000)] | None = None
     """Carbon intensity of the electricity; absent, no grams are reported."""
 

@@ -14,7 +14,15 @@ from pydantic import ConfigDict, Field
 
 from coppice_api.base import ApiModel, Provenance, Sha256, StatusModel
 from coppice_api.constants import MAX_REPORT_BYTES, POD_HTTP_PORT, TERMINATION_LOG, WORK_DIRECTORY
-from coppice_api.prunejob import Algorithm, DatasetSource, Measurement, ModelSource, Objective
+from coppice_api.prunejob import (
+    Algorithm,
+    DatasetSource,
+    Measurement,
+    ModelSource,
+    Objective,
+    QuantizationScheme,
+    RuntimeKind,
+)
 
 RUN_SCHEMA = "coppice.dev/run/v1"
 
@@ -110,6 +118,25 @@ class ModelFigures(StatusModel):
     parameters: int = 0
 
 
+class QuantizationReport(StatusModel):
+    """What 8-bit linear layers gave after the loop: tried, measured, kept or not."""
+
+    scheme: QuantizationScheme | None = None
+    """The better one of those tried; None if none could run here."""
+    kept: bool = False
+    """Whether the artifact has it; `pruned` and the report's ratios speak of the artifact."""
+    pruning_reduction_ratio: float | None = None
+    """Energy saved by pruning alone, measured in turn with the next two. Absent if nothing was pruned."""
+    alone_reduction_ratio: float | None = None
+    """By quantizing the dense model alone."""
+    both_reduction_ratio: float | None = None
+    """By both."""
+    accuracy_ratio: float | None = None
+    """With both."""
+    reason: Annotated[str, Field(max_length=256)] = ""
+    """Why it was not kept."""
+
+
 class ReportedArtifact(StatusModel):
     """A bundle that exists."""
 
@@ -156,6 +183,12 @@ class RunReport(StatusModel):
     """How far the cost model was off for a layer of the pruned model, measured again: the median."""
     model_prediction_error_ratio: float | None = None
     """How far it was off for the energy of the whole pruned model when it proposed it."""
+    runtime: RuntimeKind | None = None
+    """What ran the dense and the pruned model alike."""
+    runtime_reduction_ratio: float | None = None
+    """What that runtime saves of the folded dense model's energy against Eager: part of no claim either."""
+    quantization: QuantizationReport | None = None
+    """Of algorithm.quantization Int8."""
     run_energy_joules: float | None = None
     """Energy the run itself used."""
     break_even_inferences: int | None = None

@@ -30,6 +30,10 @@ class EnergyModel(Protocol):
         """Return `predict` for each of several widths of one group, the others as given."""
         ...
 
+    def predict_seconds(self, widths: Widths) -> float:
+        """Return the latency of the whole model in seconds a batch; a group left out has its width now."""
+        ...
+
     def group_energy(self, widths: Widths, group: str) -> float:
         """Return the energy of the layers that produce a group's channels, in joules per inference."""
         ...
@@ -115,6 +119,8 @@ class AllocationContext:
     """No group becomes narrower than this, unless it is dropped."""
     dropped: frozenset[str] = frozenset()
     """Groups of the dense model that are gone."""
+    max_seconds: float | None = None
+    """What a batch may take in the end; None for no limit."""
 
     def __post_init__(self) -> None:
         """Refuse what no allocation can work with."""
@@ -158,6 +164,13 @@ class AllocationContext:
             for group in self.groups
             if widths.get(group.name, group.width) < group.width
         }
+
+    def latency_limit(self, step: float) -> float | None:
+        """Return what a batch may take after a step, in seconds: it comes down with the energy until it is low enough."""
+        if self.max_seconds is None:
+            return None
+        now, dense = self.energy.predict_seconds(self.widths), self.energy.predict_seconds(self.dense_widths)
+        return max(self.max_seconds, now - step * dense)
 
     def budget(self, step: float) -> float:
         """Return the energy that is left when a share of the dense model's energy goes, in joules per inference."""

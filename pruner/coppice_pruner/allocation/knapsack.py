@@ -42,14 +42,17 @@ class Knapsack:
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
         """Return what to keep when a share of the dense model's predicted energy goes."""
-        return context.kept(self.solve(context, context.budget(step)))
+        return context.kept(self.solve(context, context.budget(step), context.latency_limit(step)))
 
-    def solve(self, context: AllocationContext, budget_joules: float) -> dict[str, int]:
+    def solve(
+        self, context: AllocationContext, budget_joules: float, limit_seconds: float | None = None
+    ) -> dict[str, int]:
         """Return a width for every group, predicted within the budget; the cheapest widths known if none is.
 
         Args:
             context: The model now.
             budget_joules: Per inference.
+            limit_seconds: A batch may take no longer; None for no limit.
         """
         problem = _Problem(context)
         if math.prod(len(choices) for choices in problem.choices) <= self.exact_combinations:
@@ -60,9 +63,8 @@ class Knapsack:
         for candidate in candidates:
             if cheapest is None or (candidate.energy, candidate.loss) < (cheapest.energy, cheapest.loss):
                 cheapest = candidate
-            if candidate.energy <= budget_joules and (
-                best is None or (candidate.loss, candidate.energy) < (best.loss, best.energy)
-            ):
+            better = best is None or (candidate.loss, candidate.energy) < (best.loss, best.energy)
+            if candidate.energy <= budget_joules and better and problem.in_time(candidate, limit_seconds):
                 best = candidate
         chosen = best or cheapest
         return problem.widths(chosen.indices) if chosen else context.widths
@@ -96,6 +98,9 @@ class _Problem:
     def candidate(self, indices: tuple[int, ...]) -> _Candidate:
         loss = math.fsum(losses[index] for losses, index in zip(self.losses, indices, strict=True))
         return _Candidate(indices, loss, self.energy.predict(self.widths(indices)))
+
+    def in_time(self, candidate: _Candidate, limit_seconds: float | None) -> bool:
+        return limit_seconds is None or self.energy.predict_seconds(self.widths(candidate.indices)) <= limit_seconds
 
     def all_candidates(self) -> Iterator[_Candidate]:
         for indices in itertools.product(*(range(len(choices)) for choices in self.choices)):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import shutil
 import tempfile
 import warnings
-from contextlib import redirect_stdout
 from importlib import metadata
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from coppice_api.bundle import (
     EXPORTED_NAME,
@@ -27,7 +26,7 @@ from coppice_api.bundle import (
 )
 from coppice_api.run import RunReport
 from coppice_pruner.bundle.load import bundle_digest, load_bundle
-from coppice_pruner.deployment import folded
+from coppice_pruner.deployment import folded, onnx_of, program_of
 from coppice_pruner.errors import PrunerError
 from coppice_pruner.models import LoadedModel
 from coppice_pruner.models.huggingface_export import write_huggingface
@@ -83,22 +82,8 @@ def export_bundle(
 def _write(model: LoadedModel, aside: Path, report: RunReport | None, parent_sha256: str | None) -> None:
     module = model.module.eval()
     save_file(own_weights(module), aside / WEIGHTS_NAME)
-    deployed = folded(module, model.example_inputs())
-    omitted = {}
-    with warnings.catch_warnings():
-        # The exporters warn of their own dependencies' deprecations, which nobody here can act on.
-        warnings.simplefilter("ignore")
-        batch = torch.export.Dim("batch", min=1, max=65536)
-        program = torch.export.export(
-            deployed, model.example_inputs(), dynamic_shapes=tuple({0: batch} for _ in model.inputs)
-        )
-        # Example inputs would be kept as a pickle inside the archive.
-        program.example_inputs = None
-        torch.export.save(program, aside / EXPORTED_NAME)
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        reason = _write_onnx(program, aside / ONNX_NAME)
-        if reason:
-            omitted[ONNX_NAME] = reason
+    # Integers were made of folded weights, and nothing is left to fold then.
+    omitted = _write_deployed(folded(module, model.example_inputs()), model, aside)
     if reason := write_huggingface(model, aside / HUGGINGFACE_NAME):
         omitted[HUGGINGFACE_NAME] = reason
     files = {path.relative_to(aside).as_posix(): _entry(path) for path in sorted(aside.rglob("*")) if path.is_file()}
@@ -106,6 +91,7 @@ def _write(model: LoadedModel, aside: Path, report: RunReport | None, parent_sha
         task=model.task,
         architecture=model.architecture,
         pruning_plan=model.pruning_plan,
+        quantization=model.quantization,
         inputs=model.inputs,
         classes=model.classes,
         files=files,
@@ -118,19 +104,31 @@ def _write(model: LoadedModel, aside: Path, report: RunReport | None, parent_sha
     (aside / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
 
 
-def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> str:
-    """Write the ONNX form and return why that was not possible, empty if it was."""
+def _write_deployed(deployed: nn.Module, model: LoadedModel, aside: Path) -> dict[str, str]:
+    """Write the deployed model as programs and return those that could not be, each with the reason."""
     try:
-        with redirect_stdout(io.StringIO()):
-            onnx_program = torch.onnx.export(program, dynamo=True, verbose=False)
-        assert onnx_program is not None
-        onnx_program.save(path)
+        program = program_of(deployed, model.example_inputs())
+    except Exception as error:  # the exporter raises whatever it stumbles over
+        if model.quantization is None:
+            raise
+        _log.warning("the bundle has no %s: this quantized model cannot be exported", EXPORTED_NAME)
+        _log.debug("what the exporter said", exc_info=error)
+        reason = f"torch {torch.__version__} cannot export this model quantized as {model.quantization.scheme.value}"
+        return dict.fromkeys((EXPORTED_NAME, ONNX_NAME), reason)
+    # Example inputs would be kept as a pickle inside the archive.
+    program.example_inputs = None
+    with warnings.catch_warnings():
+        # As in `program_of`: warnings of the exporters' own dependencies.
+        warnings.simplefilter("ignore")
+        torch.export.save(program, aside / EXPORTED_NAME)
+    try:
+        onnx_of(program).save(aside / ONNX_NAME)
     except Exception as error:  # the exporter raises whatever one of its many passes stumbles over
         _log.warning("the bundle has no %s: the ONNX exporter cannot express this model", ONNX_NAME)
         _log.debug("what the ONNX exporter said", exc_info=error)
-        path.unlink(missing_ok=True)
-        return f"torch {torch.__version__} cannot express this model in ONNX with a batch of any size"
-    return ""
+        (aside / ONNX_NAME).unlink(missing_ok=True)
+        return {ONNX_NAME: f"torch {torch.__version__} cannot express this model in ONNX with a batch of any size"}
+    return {}
 
 
 def _verify(model: LoadedModel, aside: Path, trusted_packages: tuple[str, ...]) -> None:

@@ -9,10 +9,20 @@ from pathlib import Path
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
-from coppice_api.bundle import BUNDLE_SCHEMA, HUGGINGFACE_NAME, MANIFEST_NAME, WEIGHTS_NAME, BundleManifest
+from coppice_api.bundle import (
+    BUNDLE_SCHEMA,
+    HUGGINGFACE_NAME,
+    MANIFEST_NAME,
+    WEIGHTS_NAME,
+    BundleManifest,
+    Quantized,
+)
+from coppice_pruner.deployment import folded
 from coppice_pruner.errors import InputRefusedError
 from coppice_pruner.models import LoadedModel, build
+from coppice_pruner.quantization import QuantizationUnavailableError, quantized
 from coppice_pruner.storage.weights import load_weights
 from coppice_pruner.surgery import apply_plan
 
@@ -103,11 +113,23 @@ def load_bundle(
         task=manifest.task,
     )
     module = apply_plan(dense.module, dense.example_inputs(), manifest.pruning_plan)
+    if manifest.quantization is not None:
+        module = _quantized(module, dense, manifest.quantization, directory)
     try:
         load_weights(module, load_file(directory / WEIGHTS_NAME))
     except (SafetensorError, ValueError) as error:
         raise BundleRefusedError(f"{directory}: {WEIGHTS_NAME} does not fit its architecture: {error}") from error
     return LoadedModel(
         module.eval(), manifest.architecture, manifest.inputs, manifest.classes, manifest.pruning_plan,
-        bundle_digest(directory), manifest.task,
+        bundle_digest(directory), manifest.task, manifest.quantization,
     )  # fmt: skip
+
+
+def _quantized(module: nn.Module, model: LoadedModel, how: Quantized, directory: Path) -> nn.Module:
+    """Return the structure that quantized weights belong to: folded first, as when they were made."""
+    try:
+        return quantized(folded(module, model.example_inputs()), how)
+    except QuantizationUnavailableError as error:
+        raise BundleRefusedError(
+            f"{directory} is quantized ({how.scheme.value}) and needs the package torchao: install coppice[int8]"
+        ) from error

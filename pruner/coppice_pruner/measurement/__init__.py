@@ -6,12 +6,19 @@ layers (profiling).
 """
 
 from coppice_pruner.measurement.circumstances import Circumstances, circumstances_of, warnings_of
-from coppice_pruner.measurement.comparison import Comparison, average, compare, many_short
+from coppice_pruner.measurement.comparison import (
+    Comparison,
+    average,
+    compare,
+    interleaved,
+    many_short,
+    of_readings,
+)
 from coppice_pruner.measurement.cross_check import MeterCheck, cross_check
 from coppice_pruner.measurement.idle import idle_power_watts
 from coppice_pruner.measurement.paper_metrics import MixedProvenanceError, PaperMetrics, paper_metrics
 from coppice_pruner.measurement.reading import MIN_TICKS, Reading, take_reading
-from coppice_pruner.measurement.workload import Workload, model_workload, one_thread
+from coppice_pruner.measurement.workload import Workload, answer_workload, model_workload, one_thread
 
 __all__ = [
     "MIN_TICKS",
@@ -22,13 +29,16 @@ __all__ = [
     "PaperMetrics",
     "Reading",
     "Workload",
+    "answer_workload",
     "average",
     "circumstances_of",
     "compare",
     "cross_check",
     "idle_power_watts",
+    "interleaved",
     "many_short",
     "model_workload",
+    "of_readings",
     "one_thread",
     "paper_metrics",
     "take_reading",

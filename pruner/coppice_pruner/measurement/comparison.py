@@ -121,6 +121,40 @@ def many_short(meter: Meter, *, pairs: int, window_seconds: float) -> tuple[int,
     return max(pairs, min(SHORT_PAIRS, round(total_seconds / shortest_seconds))), shortest_seconds
 
 
+def interleaved(
+    workloads: Sequence[Workload],
+    meter: Meter,
+    *,
+    rounds: int,
+    window_seconds: float,
+    on_round: Callable[[int], None] = lambda _round: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[tuple[Reading, ...], ...]:
+    """Measure any number of workloads in turn, every other round backwards; any two of them may then be compared.
+
+    Args:
+        workloads: What is measured.
+        meter: Counts for all.
+        rounds: Windows of each.
+        window_seconds: Of each.
+        on_round: Told how many rounds are done.
+        clock: Monotonic seconds.
+
+    Returns:
+        For each workload its readings, in the order they were taken.
+
+    Raises:
+        MeasurementFailedError: As `take_reading`.
+    """
+    taken: list[list[Reading]] = [[] for _ in workloads]
+    for number in range(rounds):
+        order = list(zip(workloads, taken, strict=True))
+        for workload, readings in order if number % 2 == 0 else reversed(order):
+            readings.append(take_reading(workload, meter, window_seconds=window_seconds, clock=clock))
+        on_round(number + 1)
+    return tuple(map(tuple, taken))
+
+
 def of_readings(dense: Sequence[Reading], pruned: Sequence[Reading], *, seed: int = 0) -> Comparison:
     """Return the comparison of readings taken in pairs.
 

@@ -29,11 +29,20 @@ def model_workload(model: nn.Module, inputs: tuple[Tensor, ...]) -> Workload:
         model: Put into eval mode.
         inputs: Real samples on the model's device, shapes (N, ...).
     """
-    model.eval()
+    return answer_workload(model.eval(), inputs)
+
+
+def answer_workload(answer: Callable[..., object], inputs: tuple[Tensor, ...]) -> Workload:
+    """Return the inference of one batch by whatever answers it.
+
+    Args:
+        answer: Takes the inputs.
+        inputs: As for `model_workload`.
+    """
 
     def run() -> object:
         with torch.inference_mode():
-            return model(*inputs)
+            return answer(*inputs)
 
     return Workload(run, int(inputs[0].shape[0]), synchronize_of(inputs[0].device))
 

@@ -50,6 +50,11 @@ def write_huggingface(model: LoadedModel, directory: Path) -> str:
     """
     if not model.architecture.source.startswith(_SCHEME):
         return ""
+    if model.quantization is not None:
+        scheme = model.quantization.scheme.value
+        return (
+            f"config.json has no word for layers as {scheme} has them; load the bundle with coppice_pruner.load_bundle"
+        )
     task = model.architecture.source.removeprefix(_SCHEME)
     inner = model.module.get_submodule("classifier")
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from coppice_api.bundle import ArchitectureSource, InputSpec, PruningStep
+from coppice_api.bundle import ArchitectureSource, InputSpec, PruningStep, Quantized
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "int64": torch.int64}
 
@@ -29,6 +29,8 @@ class LoadedModel:
     sha256: str | None = None
     """Digest of the bundle it was loaded from; None for a model made in memory."""
     task: str = "image-classification"
+    quantization: Quantized | None = None
+    """How the module's linear layers are quantized; its norms are folded then."""
 
     def on_cpu(self) -> LoadedModel:
         """Return the same with its module moved to the CPU, where bundles are written."""

@@ -73,6 +73,40 @@ class Saving:
 
 
 @dataclass(frozen=True)
+class QuantizationRow:
+    """One way of saving energy: pruning, 8-bit integers, or both."""
+
+    name: str
+    energy_reduction_ratio: float
+    """Against the dense model."""
+    interval: Interval | None = None
+    accuracy_ratio: float | None = None
+    perplexity: float | None = None
+
+
+@dataclass(frozen=True)
+class IntegerTrial:
+    """A scheme tried on the model that the loop arrived at, in the short comparison."""
+
+    name: str
+    energy_reduction_ratio: float | None = None
+    """Against that model without it; None where it could not run."""
+    interval: Interval | None = None
+    note: str = ""
+    """How its answers broke the budget, or why it could not run."""
+
+
+@dataclass(frozen=True)
+class QuantizationPart:
+    """What 8-bit linear layers gave."""
+
+    verdict: str
+    """Whether they were kept, and why not."""
+    rows: tuple[QuantizationRow, ...] = ()
+    trials: tuple[IntegerTrial, ...] = ()
+
+
+@dataclass(frozen=True)
 class Step:
     """One pruning step."""
 
@@ -201,6 +235,8 @@ class ReportPage:
     """Of the comparison at batch 1."""
     single_energy_reduction_interval: Interval | None = None
     savings: tuple[Saving, ...] = ()
+    quantization: QuantizationPart | None = None
+    """None where nobody asked for it."""
     steps: tuple[Step, ...] = ()
     layers: tuple[LayerEnergy, ...] = ()
     """In any order; the page shows the largest."""

@@ -6,6 +6,7 @@ from coppice_api.run import Outcome
 from coppice_pruner.report_page import numbers, sections
 from coppice_pruner.report_page.markup import Html, element, join
 from coppice_pruner.report_page.page import ReportPage
+from coppice_pruner.report_page.quantization import quantization
 from coppice_pruner.report_page.style import CSS
 from coppice_pruner.report_page.tables import energy_label
 
@@ -13,6 +14,7 @@ _SECTIONS = (
     ("asked", "Asked", sections.asked),
     ("outcome", "Came out", sections.outcome),
     ("savings", "Other means", sections.savings),
+    ("quantization", "8-bit integers", quantization),
     ("steps", "Steps", sections.pareto),
     ("layers", "Layers", sections.layers),
     ("widths", "Widths", sections.widths),

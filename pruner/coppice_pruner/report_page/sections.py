@@ -41,6 +41,7 @@ def asked(page: ReportPage) -> Html:
              f"rate {tune.learning_rate}, batch {tune.batch_size}"),
         Fact("Distillation", "from the dense model" if algorithm.distillation else "none"),
         Fact("Quantization", algorithm.quantization.value) if algorithm.quantization is not Quantization.NONE else None,
+        Fact("Runtime", f"{measurement.runtime.value}, for the dense and the pruned model alike"),
         Fact("Measured as", f"batches of {measurement.batch_size}, {measurement.pairs} interleaved pairs of windows, "
              f"{measurement.window_seconds} s each"),
     ]  # fmt: skip

@@ -58,6 +58,9 @@ class State:
     """Whether fineTune.finalEpochs were spent on this model."""
     inputs_sha256: str = ""
     """Digest of the dense model and the data: a pod that finds others does not go on from here."""
+    runtime_reduction_ratio: float | None = None
+    deployed: dict[str, Any] | None = None
+    """ModelFigures of the dense model in the runtime asked for, where that is not the one that steers."""
 
 
 class Checkpoints:

@@ -32,6 +32,7 @@ def allocation_context(
     multiple: int,
     min_width: int,
     dropped: frozenset[str],
+    max_seconds: float | None = None,
 ) -> AllocationContext:
     """Return the model as an allocation sees it.
 
@@ -45,6 +46,7 @@ def allocation_context(
         multiple: Widths become multiples of this.
         min_width: No group becomes narrower than this, unless it is dropped.
         dropped: Groups of the dense model that are gone.
+        max_seconds: What a batch may take in the end; None for no limit.
     """
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
     samples = data.train.take(order[: _BATCHES * _BATCH_SIZE])
@@ -66,7 +68,9 @@ def allocation_context(
     )  # fmt: skip
     if allocator.compares_groups:
         states = _with_sensitivity(model, groups, states, samples, logits=data.task.logits)
-    return AllocationContext(states, cost_model, multiple=multiple, min_width=min_width, dropped=dropped)
+    return AllocationContext(
+        states, cost_model, multiple=multiple, min_width=min_width, dropped=dropped, max_seconds=max_seconds
+    )
 
 
 def _with_sensitivity(

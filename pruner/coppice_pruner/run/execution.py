@@ -23,6 +23,7 @@ from coppice_pruner.meters import MeasurementImpossibleError, Meter, gpu_of, sel
 from coppice_pruner.models.load import load_model, trusted_packages
 from coppice_pruner.models.loaded import LoadedModel
 from coppice_pruner.profiling import CostModel
+from coppice_pruner.quantization import require_torchao
 from coppice_pruner.run.checkpoint import Checkpoints, State
 from coppice_pruner.run.fit import fitted, inputs_digest
 from coppice_pruner.run.journal import Journal
@@ -74,8 +75,8 @@ def exit_code(report: RunReport) -> int:
 
 def _execute(config: RunConfig, journal: Journal) -> RunReport:
     started = time.monotonic()
-    if config.algorithm.quantization is not Quantization.NONE:
-        raise InputRefusedError("spec.algorithm.quantization Int8 is not supported by this version: use None")
+    if config.algorithm.quantization is Quantization.INT8:
+        require_torchao()
     scratch = _scratch(config)
     artifacts = open_place(config.artifacts_uri, field="spec.output.uri", claim_mounts=config.claim_mounts)
     artifacts.sweep()
@@ -90,9 +91,10 @@ def _execute(config: RunConfig, journal: Journal) -> RunReport:
     # Of what a factory draws: a pod that goes on must find the model that the one before it had.
     seed_all(config.algorithm.seed)
     dense = load_model(config.model, config.claim_mounts, scratch)
-    if dense.pruning_plan:
+    if dense.pruning_plan or dense.quantization:
+        done = "pruned" if dense.pruning_plan else "quantized"
         raise InputRefusedError(
-            f"spec.model.uri {config.model.uri} is a pruned model already: start from the dense one it was made from"
+            f"spec.model.uri {config.model.uri} is a {done} model already: start from the dense one it was made from"
         )
     data = load_dataset(
         config.dataset.uri, sha256=config.dataset.sha256, claim_mounts=config.claim_mounts, scratch=scratch
@@ -151,7 +153,8 @@ def _prune(
                 baseline.figures.to_dict(), asdict(baseline.quality), asdict(now.quality), now.energy_reduction_ratio,
                 now.cost_model.to_dict(), baseline.layer_energies, baseline.folding_reduction_ratio,
                 energy_joules(), spent_seconds + time.monotonic() - started, journal.phase_seconds, now.polished,
-                inputs_sha256,
+                inputs_sha256, baseline.runtime_reduction_ratio,
+                baseline.deployed.to_dict() if baseline.deployed else None,
             ),
             now.model,
         )  # fmt: skip
@@ -159,12 +162,15 @@ def _prune(
     if resumed is None:
         save(standing)
     result = loop.run(baseline, standing, save)
+    if config.algorithm.quantization is Quantization.INT8:
+        result = loop.quantized(baseline, result)
     journal.enter(Phase.EXPORTING, "Writing the bundle and checking that it loads", 0.94)
     report = report_of(
         result, config, meter,
         run_energy_joules=energy_joules(), duration_seconds=spent_seconds + time.monotonic() - started,
         phase_seconds=journal.phase_seconds, folding_reduction_ratio=baseline.folding_reduction_ratio,
         idle_power_watts=loop.idle_power_watts,
+        runtime_reduction_ratio=baseline.runtime_reduction_ratio,
     )  # fmt: skip
     if processes.leads:
         if result.comparison is not None:
@@ -213,8 +219,9 @@ def _restored(
         Quality(**state.quality), state.energy_reduction_ratio, cost_model, state.polished,
     )  # fmt: skip
     baseline = Baseline(
-        figures, Quality(**state.dense_quality), cost_model, state.layer_energies, state.folding_reduction_ratio
-    )
+        figures, Quality(**state.dense_quality), cost_model, state.layer_energies, state.folding_reduction_ratio,
+        state.runtime_reduction_ratio, ModelFigures.model_validate(state.deployed) if state.deployed else None,
+    )  # fmt: skip
     return baseline, standing
 
 

@@ -11,27 +11,29 @@ import copy
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from coppice_api.base import Provenance
-from coppice_api.prunejob import Allocation
+from coppice_api.prunejob import Allocation, RuntimeKind
 from coppice_api.run import ModelFigures, Phase, RunConfig
 from coppice_pruner.allocation import Allocator, Kept, make_allocator
 from coppice_pruner.data import Splits
-from coppice_pruner.deployment import folded
+from coppice_pruner.deployment import EAGER, Answer, Runtime, answering, folded, runtime_of
 from coppice_pruner.errors import InvariantViolatedError, SurgeryRefusedError
 from coppice_pruner.measurement import (
     Comparison,
     MeterCheck,
     Reading,
+    answer_workload,
     average,
     compare,
     cross_check,
     idle_power_watts,
+    interleaved,
     many_short,
     model_workload,
     one_thread,
@@ -53,11 +55,12 @@ from coppice_pruner.profiling import (
     profile_layers,
     remeasure,
 )
+from coppice_pruner.quantization import Instruments, Quantization, try_int8
 from coppice_pruner.run.budget import QualityBudget
 from coppice_pruner.run.context import allocation_context
 from coppice_pruner.run.journal import Iteration, Journal
 from coppice_pruner.run.polish import polish
-from coppice_pruner.storage.weights import load_weights
+from coppice_pruner.storage.weights import load_weights, memory_bytes
 from coppice_pruner.surgery import Blueprint, apply_plan, compose, find_groups, to_steps
 from coppice_pruner.training import SINGLE, DivergedError, Processes, Quality, evaluate, fine_tune
 
@@ -110,11 +113,16 @@ class Baseline:
     """The dense model, measured once."""
 
     figures: ModelFigures
+    """In the runtime that steers; the cost model's layers sum to its energy."""
     quality: Quality
     cost_model: CostModel
     layer_energies: dict[str, float]
     folding_reduction_ratio: float = 0.0
     """What folding norms into layers saves by itself: part of both models, and of no claim."""
+    runtime_reduction_ratio: float | None = None
+    """What the runtime saves by itself of the folded dense model's energy, likewise; None for Eager."""
+    deployed: ModelFigures | None = None
+    """In the runtime asked for, where that is another than the one that steers."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +147,8 @@ class LoopResult:
     """How far the cost model was off for a layer of the pruned model, measured again; the median."""
     model_error_ratio: float | None = None
     """How far it was off for the whole pruned model when it proposed it."""
+    quantization: Quantization | None = None
+    """What 8-bit linear layers gave; None where nobody asked. If they are kept, all above speaks of them too."""
 
 
 class Loop:
@@ -167,9 +177,14 @@ class Loop:
         self._blueprint = Blueprint(find_groups(self._module, self._samples), self._samples)
         self._deployed_dense = folded(self._module, self._samples)
         self._refit_inputs = self._data.train.take(slice(_REFIT_SAMPLES)).inputs
+        self._runtime = runtime_of(config.measurement.runtime, device)
+        self._steering = self._runtime if self._runtime.steers else EAGER
+        self._dense_answers: dict[RuntimeKind, Answer] = {}
         self._target_ratio = config.objective.energy_reduction_percent / 100
         self._budget = QualityBudget.of(config.objective, data.task)
         self._processes = processes
+        limit = config.objective.max_latency_milliseconds
+        self._max_seconds = None if limit is None else float(limit) / 1000
         self._multiple = CUDA_MULTIPLE if device.type == "cuda" else CPU_MULTIPLE
         # CPU seconds leave out what others do to the machine.
         self._clock = time.perf_counter if device.type == "cuda" else time.process_time
@@ -194,11 +209,16 @@ class Loop:
         journal.enter(Phase.BASELINE, "Evaluating the dense model and measuring its energy", 0.02)
         quality = self._evaluate(self._module)
         reading = self._processes.decide(self._read(self._deployed_dense, measurement.window_seconds))
+        in_runtime = self._runtime_reading()
+        deployed = self._figures(self._deployed_dense, quality, in_runtime[1]) if in_runtime else None
         figures = self._figures(self._deployed_dense, quality, reading)
+        if deployed and self._runtime.steers:
+            figures = deployed
         unfolded = self._processes.decide(self._read(self._module, measurement.window_seconds * QUICK_SHARE))
         journal.dense, journal.provenance = figures, self._meter.provenance
         journal.update(dense_accuracy_ratio=quality.accuracy_ratio, provenance=self._meter.provenance, ratio=0.06)
         journal.enter(Phase.PROFILING, "Measuring every layer, and what it would cost at other widths", 0.06)
+        # In PyTorch whatever the runtime, since a compiled program has no layers to time; the sum is the runtime's.
         workload = model_workload(self._deployed_dense, self._batch)
         with one_thread():
             profiles = profile_layers(
@@ -219,8 +239,9 @@ class Loop:
         journal.layer_energies = layer_energies
         journal.update(ratio=0.12)
         return Baseline(
-            figures, quality, cost_model, layer_energies, 1.0 - reading.energy_joules / unfolded.energy_joules
-        )
+            figures, quality, cost_model, layer_energies, 1.0 - reading.energy_joules / unfolded.energy_joules,
+            in_runtime[0] if in_runtime else None, None if self._runtime.steers else deployed,
+        )  # fmt: skip
 
     def start(self, baseline: Baseline) -> Standing:
         """Return the loop before its first step."""
@@ -286,6 +307,7 @@ class Loop:
             self._data, allocator,
             seed=self._config.algorithm.seed, multiple=self._multiple, min_width=MIN_WIDTH,
             dropped=frozenset(name for name, indices in standing.kept.items() if not indices),
+            max_seconds=self._max_seconds,
         )  # fmt: skip
         step = self._aim(standing)
         kept = self._processes.decide(allocator.propose(context, step))
@@ -330,7 +352,7 @@ class Loop:
         pairs, window_seconds = many_short(
             self._meter, pairs=QUICK_PAIRS, window_seconds=self._config.measurement.window_seconds * QUICK_SHARE
         )
-        comparison = self._compare(candidate, pairs=pairs, window_seconds=window_seconds)
+        comparison = self._compare(candidate, self._steering, pairs=pairs, window_seconds=window_seconds)
         reduction = comparison.energy_reduction_ratio
         cost_model = standing.cost_model
         if reduction < 1.0:
@@ -384,6 +406,10 @@ class Loop:
         if self._config.algorithm.allocation not in (Allocation.KNAPSACK, Allocation.PER_JOULE):
             return standing.step
         missing = self._target_ratio - standing.energy_reduction_ratio + OVERSHOOT
+        if self._max_seconds is not None:
+            now = standing.cost_model.predict_seconds({name: len(kept) for name, kept in standing.kept.items()})
+            too_slow = (now - self._max_seconds) / standing.cost_model.predict_seconds({})
+            missing = max(missing, too_slow + OVERSHOOT)
         return max(LEAST_STEP, min(standing.step, missing))
 
     def _decide(self, baseline: Baseline, standing: Standing, reason: str) -> LoopResult:
@@ -394,9 +420,8 @@ class Loop:
             task=self._dense.task,
         )  # fmt: skip
         if not standing.kept:
-            return LoopResult(
-                model, False, reason, baseline.figures, baseline.figures, None, standing.iterations
-            )  # fmt: skip
+            dense = baseline.deployed or baseline.figures
+            return LoopResult(model, False, reason, dense, dense, None, standing.iterations)
         measurement = self._config.measurement
         self._journal.enter(
             Phase.MEASURING,
@@ -404,7 +429,7 @@ class Loop:
             0.85,
         )
         comparison = self._compare(
-            standing.model, pairs=measurement.pairs, window_seconds=measurement.window_seconds,
+            standing.model, self._runtime, pairs=measurement.pairs, window_seconds=measurement.window_seconds,
             on_pair=lambda pair: self._journal.update(ratio=0.85 + 0.08 * pair / measurement.pairs),
         )  # fmt: skip
         dense = self._figures(self._deployed_dense, baseline.quality, average(comparison.dense))
@@ -429,7 +454,7 @@ class Loop:
         if self._config.measurement.batch_size > 1:
             self._journal.enter(Phase.MEASURING, "Comparing the two models at batch 1", 0.93)
             single = self._compare(
-                result.model.module, pairs=SINGLE_PAIRS, window_seconds=short_seconds,
+                result.model.module, self._runtime, pairs=SINGLE_PAIRS, window_seconds=short_seconds,
                 batch=tuple(part[:1] for part in self._batch),
             )  # fmt: skip
         with one_thread():
@@ -439,21 +464,81 @@ class Loop:
             )  # fmt: skip
         return dataclasses.replace(result, single=single, meter_check=self._processes.decide(check))
 
+    def quantized(self, baseline: Baseline, result: LoopResult) -> LoopResult:
+        """Try 8-bit linear layers on what the loop arrived at, and keep them if they pay (algorithm.quantization Int8).
+
+        Raises:
+            QuantizationUnavailableError: If torchao is missing.
+        """
+        measurement = self._config.measurement
+        self._journal.enter(Phase.MEASURING, "Trying 8-bit linear layers", 0.93)
+        found = try_int8(
+            self._deployed_dense,
+            None if result.comparison is None else folded(result.model.module, self._samples),
+            Instruments(
+                prepare=self._prepared,
+                compare=lambda plain, integers: self._compare_answers(
+                    plain, integers, pairs=QUICK_PAIRS, window_seconds=measurement.window_seconds * QUICK_SHARE
+                ),
+                read=self._read_in_turn,
+                evaluate=lambda answer: self._evaluate(answering(answer)),
+                excess=lambda quality: self._budget.excess(baseline.quality, quality),
+                device=self._device,
+            ),
+        )
+        if not found.kept:
+            return dataclasses.replace(result, quantization=found)
+        assert found.best is not None
+        assert found.both is not None
+        assert found.module is not None
+        both = found.both.comparison
+        dense = self._figures(self._deployed_dense, baseline.quality, average(both.dense))
+        figures = self._figures(found.module, found.both.quality, average(both.pruned))
+        slow = self._too_slow(figures)
+        met = (result.met or both.energy_reduction_ratio >= self._target_ratio) and not slow
+        self._journal.dense, self._journal.pruned = dense, figures
+        self._journal.update(energy_reduction_ratio=both.energy_reduction_ratio)
+        return LoopResult(
+            dataclasses.replace(result.model, module=found.module, quantization=found.best.how),
+            met, "" if met else slow or result.reason, dense, figures, both, result.iterations,
+            meter_check=result.meter_check,
+            single=None if result.single is None else self._compare_answers(
+                self._prepared(self._deployed_dense), self._prepared(found.module), pairs=SINGLE_PAIRS,
+                window_seconds=measurement.window_seconds * QUICK_SHARE,
+                batch=tuple(part[:1] for part in self._batch),
+            ),
+            quantization=found,
+        )  # fmt: skip
+
     def _too_slow(self, pruned: ModelFigures) -> str:
-        limit = self._config.objective.max_latency_milliseconds
-        if limit is None or pruned.latency_seconds * 1000 <= float(limit):
+        if self._max_seconds is None or pruned.latency_seconds <= self._max_seconds:
             return ""
-        return f"a batch takes {pruned.latency_seconds * 1000:.3g} ms, objective.maxLatencyMilliseconds allows {limit}"
+        return (
+            f"a batch takes {pruned.latency_seconds * 1000:.3g} ms, objective.maxLatencyMilliseconds allows "
+            f"{self._max_seconds * 1000:g}"
+        )
 
     def _compare(
-        self, candidate: nn.Module, *, pairs: int, window_seconds: float,
+        self, candidate: nn.Module, runtime: Runtime, *, pairs: int, window_seconds: float,
         on_pair: Callable[[int], None] = lambda _pair: None, batch: tuple[Tensor, ...] | None = None,
     ) -> Comparison:  # fmt: skip
-        deployed, batch = folded(candidate, self._samples), self._batch if batch is None else batch
+        answers = (
+            self._prepared(self._deployed_dense, runtime),
+            self._prepared(folded(candidate, self._samples), runtime),
+        )
+        return self._compare_answers(
+            *answers, pairs=pairs, window_seconds=window_seconds, on_pair=on_pair, batch=batch
+        )  # fmt: skip
+
+    def _compare_answers(
+        self, dense: Answer, candidate: Answer, *, pairs: int, window_seconds: float,
+        on_pair: Callable[[int], None] = lambda _pair: None, batch: tuple[Tensor, ...] | None = None,
+    ) -> Comparison:  # fmt: skip
+        batch = self._batch if batch is None else batch
         with one_thread():
             return self._processes.decide(
                 compare(
-                    model_workload(self._deployed_dense, batch), model_workload(deployed, batch), self._meter,
+                    answer_workload(dense, batch), answer_workload(candidate, batch), self._meter,
                     pairs=pairs, window_seconds=window_seconds, seed=self._config.algorithm.seed, on_pair=on_pair,
                 )
             )  # fmt: skip
@@ -470,6 +555,37 @@ class Loop:
                     clock=time.perf_counter if self._meter.update_period_seconds else self._meter.read_joules,
                 )
             )  # fmt: skip
+
+    def _read_in_turn(self, answers: Sequence[Answer]) -> Sequence[Sequence[Reading]]:
+        measurement = self._config.measurement
+        with one_thread():
+            return self._processes.decide(
+                interleaved(
+                    [answer_workload(answer, self._batch) for answer in answers], self._meter,
+                    rounds=measurement.pairs, window_seconds=measurement.window_seconds,
+                    on_round=lambda _number: self._journal.update(),
+                )
+            )  # fmt: skip
+
+    def _prepared(self, deployed: nn.Module, runtime: Runtime | None = None) -> Answer:
+        """Return a folded model in a runtime; the dense one is prepared once, since compiling outlasts measuring."""
+        runtime = runtime or self._runtime
+        if deployed is not self._deployed_dense:
+            return runtime.prepare(deployed, self._samples)
+        if runtime.kind not in self._dense_answers:
+            self._dense_answers[runtime.kind] = runtime.prepare(deployed, self._samples)
+        return self._dense_answers[runtime.kind]
+
+    def _runtime_reading(self) -> tuple[float, Reading] | None:
+        """Return what the runtime saves of the dense model's energy, and the dense model in it; None for Eager."""
+        if self._runtime.kind is RuntimeKind.EAGER:
+            return None
+        self._journal.update(message=f"Preparing the dense model for {self._runtime.kind}, and measuring it there")
+        comparison = self._compare_answers(
+            self._prepared(self._deployed_dense, EAGER), self._prepared(self._deployed_dense), pairs=QUICK_PAIRS,
+            window_seconds=self._config.measurement.window_seconds * QUICK_SHARE,
+        )  # fmt: skip
+        return comparison.energy_reduction_ratio, average(comparison.pruned)
 
     def _read(self, model: nn.Module, window_seconds: float) -> Reading:
         with one_thread():
@@ -500,13 +616,12 @@ def _error(predicted_reduction_ratio: float, energy_reduction_ratio: float) -> f
 
 def figures_of(model: nn.Module, quality: Quality, reading: Reading, *, perplexity: bool = False) -> ModelFigures:
     """Return the figures of one model as it would be deployed."""
-    tensors = [*model.parameters(), *model.buffers()]
     return ModelFigures(
         accuracy_ratio=quality.accuracy_ratio,
         perplexity=quality.perplexity if perplexity else None,
         energy_joules=reading.energy_joules,
         power_watts=reading.power_watts,
         latency_seconds=reading.latency_seconds,
-        memory_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+        memory_bytes=memory_bytes(model),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )

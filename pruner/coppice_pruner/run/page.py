@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from coppice_api.base import Provenance
+from coppice_api.prunejob import RuntimeKind
 from coppice_api.run import ModelFigures, RunConfig, RunReport
 from coppice_pruner import report_page
 from coppice_pruner.measurement import Comparison, average
@@ -28,6 +29,14 @@ from coppice_pruner.report_page import (
 from coppice_pruner.run.device_state import conditions_of
 from coppice_pruner.run.journal import Iteration
 from coppice_pruner.run.loop import Baseline, LoopResult
+from coppice_pruner.run.quantization_page import quantization_part
+
+RUNTIMES = {
+    RuntimeKind.EAGER: "PyTorch",
+    RuntimeKind.COMPILED: "AOTInductor",
+    RuntimeKind.ONNX_RUNTIME: "ONNX Runtime",
+}
+"""Names for a person."""
 
 
 def html_of(
@@ -87,12 +96,10 @@ def page_of(
             Pair(dense.energy_joules, pruned.energy_joules)
             for dense, pruned in zip(result.comparison.dense, result.comparison.pruned, strict=True)
         ) if result.comparison else (),
-        savings=(
-            Saving(
-                "Folding norms into layers", baseline.folding_reduction_ratio, None,
-                "in the dense and the pruned model alike",
-            ),
-        ) if baseline.folding_reduction_ratio else (),
+        savings=_savings(config, baseline),
+        quantization=None if result.quantization is None else quantization_part(
+            result.quantization, perplexity=report.dense is not None and report.dense.perplexity is not None
+        ),
         predictions=_predictions(report, iterations),
         conditions=conditions_of(report, result),
         layer_prediction_error_ratio=report.layer_prediction_error_ratio,
@@ -113,6 +120,25 @@ def _row(figures: ModelFigures | None, single: Comparison | None, place: int) ->
     return ModelRow.of(
         figures, single_latency_seconds=reading.latency_seconds, single_energy_joules=reading.energy_joules
     )
+
+
+def _savings(config: RunConfig, baseline: Baseline) -> tuple[Saving, ...]:
+    savings = []
+    if baseline.folding_reduction_ratio:
+        savings.append(
+            Saving(
+                "Folding norms into layers", baseline.folding_reduction_ratio, None,
+                "the dense model as it is, in PyTorch; in the dense and the pruned model alike",
+            )
+        )  # fmt: skip
+    if baseline.runtime_reduction_ratio is not None:
+        savings.append(
+            Saving(
+                f"{RUNTIMES[config.measurement.runtime]} in place of PyTorch", baseline.runtime_reduction_ratio, None,
+                "the folded dense model in PyTorch; both models run in it where they are compared",
+            )
+        )  # fmt: skip
+    return tuple(savings)
 
 
 def _predictions(report: RunReport, iterations: Sequence[Iteration]) -> tuple[Prediction, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from coppice_api.run import ModelFigures, Outcome, RunConfig, RunReport
+from coppice_api.run import ModelFigures, Outcome, QuantizationReport, RunConfig, RunReport
 from coppice_pruner.measurement import circumstances_of, paper_metrics, warnings_of
 from coppice_pruner.meters import Meter
+from coppice_pruner.quantization import Quantization, Way
 from coppice_pruner.run.loop import LoopResult
 
 _MAX_MESSAGE = 1024
@@ -18,6 +19,7 @@ def report_of(
     result: LoopResult, config: RunConfig, meter: Meter, *, run_energy_joules: float, duration_seconds: float,
     phase_seconds: Mapping[str, float], folding_reduction_ratio: float = 0.0,
     idle_power_watts: float | None = None,
+    runtime_reduction_ratio: float | None = None,
 ) -> RunReport:  # fmt: skip
     """Return the report of a finished loop, without the artifact, which does not exist yet."""
     target = config.objective.energy_reduction_percent
@@ -34,6 +36,9 @@ def report_of(
         iterations=len(result.iterations),
         rollbacks=sum(not item.accepted for item in result.iterations),
         folding_reduction_ratio=folding_reduction_ratio,
+        runtime=config.measurement.runtime,
+        runtime_reduction_ratio=runtime_reduction_ratio,
+        quantization=None if result.quantization is None else quantization_report(result.quantization),
         run_energy_joules=run_energy_joules,
         duration_seconds=duration_seconds,
         phase_seconds={name: round(seconds, 2) for name, seconds in phase_seconds.items()},
@@ -52,7 +57,7 @@ def report_of(
     saved_joules = result.dense.energy_joules - result.pruned.energy_joules
     found = (
         f"{reduction:.1%} less energy per inference ({meter.provenance.value.lower()}, 95 % interval {low:.1%} to "
-        f"{high:.1%}) for {lost(result.dense, result.pruned)}"
+        f"{high:.1%}) for {lost(result.dense, result.pruned)}{_integers(result.quantization)}"
     )
     message = found if result.met else f"The target of {target} % was not reached: {found}; {result.reason}"
     single = result.single
@@ -83,6 +88,32 @@ def report_of(
 def _rounded(ratio: float | None) -> float | None:
     # The report has 4096 bytes.
     return None if ratio is None else round(ratio, 4)
+
+
+def quantization_report(found: Quantization) -> QuantizationReport:
+    """Return what the stage found, for machines."""
+    best = found.best
+
+    def saved(way: Way | None) -> float | None:
+        return None if way is None else way.comparison.energy_reduction_ratio
+
+    return QuantizationReport(
+        scheme=best.how.scheme if best else None,
+        kept=found.kept,
+        pruning_reduction_ratio=saved(found.pruning),
+        alone_reduction_ratio=saved(found.alone),
+        both_reduction_ratio=saved(found.both),
+        accuracy_ratio=None if found.both is None else found.both.quality.accuracy_ratio,
+        reason=found.reason[:256],
+    )
+
+
+def _integers(found: Quantization | None) -> str:
+    if found is None or not found.kept:
+        return ""
+    before = "" if found.pruning is None else f", {found.pruning.comparison.energy_reduction_ratio:.1%} without"
+    assert found.best is not None
+    return f", with {found.best.how.scheme.value} linear layers{before}"
 
 
 def lost(dense: ModelFigures, pruned: ModelFigures) -> str:

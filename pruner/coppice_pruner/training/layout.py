@@ -21,7 +21,7 @@ from coppice_pruner.data import Samples
 @contextlib.contextmanager
 def trained_layout(model: nn.Module) -> Iterator[None]:
     """Keep the weights of 2-d convolutions channels last inside, and contiguous again outside; in place."""
-    if not _convolves(model):
+    if not convolves(model):
         yield
         return
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -37,7 +37,7 @@ def trained_layout(model: nn.Module) -> Iterator[None]:
 
 def laid_out(samples: Samples, model: nn.Module) -> Samples:
     """Return samples whose images have the layout that `trained_layout` gave a model."""
-    if not _convolves(model):
+    if not convolves(model):
         return samples
     return dataclasses.replace(samples, inputs=tuple(_channels_last(item) for item in samples.inputs))
 
@@ -46,5 +46,6 @@ def _channels_last(item: Tensor) -> Tensor:
     return item.contiguous(memory_format=torch.channels_last) if item.dim() == 4 else item
 
 
-def _convolves(model: nn.Module) -> bool:
+def convolves(model: nn.Module) -> bool:
+    """Return whether a model has 2-d convolutions."""
     return any(isinstance(module, nn.Conv2d) for module in model.modules())

@@ -24,6 +24,7 @@ ACCEPTED = {
     "several hardware classes": prune_job(hardware=[{"name": "a100"}, {"name": "l4", "nodes": 2}]),
     "an estimate by choice": prune_job(measurement={"meter": "Estimate", "minimumProvenance": "Estimated"}),
     "only beta weighs": prune_job(algorithm={"allocation": "Paper", "alpha": "0"}),
+    "a runtime of choice": prune_job(measurement={"runtime": "OnnxRuntime"}, algorithm={"quantization": "Int8"}),
     "a toleration of every taint": prune_job(hardware=[{"name": "gpu", "tolerations": [{"operator": "Exists"}]}]),
     "a rollout in the job": prune_job(rollout={"targets": [{"name": "a"}], "analysis": ANALYSIS}),
     "the smallest ModelRollout": model_rollout(),
@@ -65,6 +66,7 @@ REFUSED = {
         "measurement.meter Estimate can never be Measured: set measurement.minimumProvenance to Estimated",
     ),
     "too few pairs": (prune_job(measurement={"pairs": 4}), "greater than or equal to 5"),
+    "an unknown runtime": (prune_job(measurement={"runtime": "TensorRT"}), '"Eager", "Compiled", "OnnxRuntime"'),
     "a quantity that is none": (
         prune_job(hardware=[{"name": "a", "resources": {"limits": {"cpu": "two"}}}]),
         "resources.limits",

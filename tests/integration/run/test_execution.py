@@ -136,7 +136,6 @@ def test_a_target_out_of_reach_is_an_answer_with_the_best_model(config: RunConfi
         ({"model": {"uri": "pvc://missing/model"}}, "claim 'missing' is not mounted"),
         ({"dataset": {"uri": "builtin://shapes100"}}, "spec.dataset.uri: its samples have shape (1, 24, 24)"),
         ({"dataset": {"uri": "builtin://digits", "sha256": "b" * 64}}, "spec.dataset.sha256"),
-        ({"algorithm": {"quantization": "Int8"}}, "spec.algorithm.quantization"),
     ],
 )
 def test_bad_input_ends_with_exit_code_4_and_the_field(

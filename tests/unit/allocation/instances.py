@@ -30,6 +30,10 @@ class ChainEnergy:
     def predict_choices(self, widths: Mapping[str, int], group: str, choices: Sequence[int]) -> list[float]:
         return [self.predict({**widths, group: choice}) for choice in choices]
 
+    def predict_seconds(self, widths: Mapping[str, int]) -> float:
+        """Without overheads: latency and energy do not agree on what is cheap."""
+        return self.predict(widths) - sum(self.overheads)
+
     def group_energy(self, widths: Mapping[str, int], group: str) -> float:
         return self._layer(widths, list(self.dense).index(group))
 

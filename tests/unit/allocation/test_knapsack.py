@@ -136,3 +136,23 @@ def test_twenty_groups_are_solved_in_seconds() -> None:
     budget = 0.5 * instance.energy.predict(instance.widths)
     widths = Knapsack().solve(instance, budget)
     assert 0.8 * budget < instance.energy.predict(widths) <= budget
+
+
+def test_a_latency_limit_rules_out_what_is_cheap_but_slow() -> None:
+    # The first group's layers cost overhead, which no width changes but latency does not count.
+    instance = context({"a": (1.0,) * 4, "b": (1.0,) * 4}, slopes=(1.0, 1.0, 5.0), overheads=(0.0, 0.0, 0.0))
+    free = Knapsack().solve(instance, budget_joules=1e9)
+    assert free == {"a": 4, "b": 4}
+    limit = instance.energy.predict_seconds({"a": 4, "b": 2})
+    bound = Knapsack().solve(instance, budget_joules=1e9, limit_seconds=limit)
+    assert instance.energy.predict_seconds(bound) <= limit
+
+
+def test_latency_comes_down_with_the_energy_until_it_is_low_enough() -> None:
+    import dataclasses
+
+    instance = context({"a": (1.0,) * 4})
+    dense = instance.energy.predict_seconds(instance.dense_widths)
+    assert instance.latency_limit(0.2) is None
+    assert dataclasses.replace(instance, max_seconds=dense / 10).latency_limit(0.2) == pytest.approx(0.8 * dense)
+    assert dataclasses.replace(instance, max_seconds=0.9 * dense).latency_limit(0.2) == pytest.approx(0.9 * dense)

@@ -74,6 +74,14 @@ def test_the_onnx_file_is_valid_and_its_batch_is_dynamic(exported: Path) -> None
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
 
 
+def test_both_programs_are_the_model_as_it_is_deployed_norms_folded(exported: Path) -> None:
+    dense = build(SOURCES["vgg"])
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in dense.modules())
+    operators = {str(node.target) for node in torch.export.load(exported / "model.pt2").graph.nodes}
+    assert not [name for name in operators if "batch_norm" in name]
+    assert "BatchNormalization" not in {node.op_type for node in onnx.load(exported / "model.onnx").graph.node}
+
+
 def test_there_is_no_pickle_anywhere(exported: Path) -> None:
     # A pickle of protocol 2 or later begins with 0x80 and the protocol; torch.save writes data.pkl into a zip.
     for path in exported.iterdir():

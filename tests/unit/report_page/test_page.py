@@ -35,7 +35,19 @@ from coppice_pruner.report_page import (
 )
 from tests.unit.report_page.pages import bare, config, page
 
-PARTS = ("outcome", "savings", "steps", "layers", "widths", "predictions", "pairs", "conditions", "cost", "carbon")
+PARTS = (
+    "outcome",
+    "savings",
+    "quantization",
+    "steps",
+    "layers",
+    "widths",
+    "predictions",
+    "pairs",
+    "conditions",
+    "cost",
+    "carbon",
+)
 HOSTILE = "</style></pre><script>alert(1)</script><img src=x onerror=alert(1)>&\"'\x00\x1b\ud800"
 _VOID = {"meta", "link", "br", "col"}
 
@@ -105,6 +117,7 @@ def test_a_bare_page_leaves_out_what_is_absent() -> None:
     ("field", "empty", "part"),
     [
         ("dense", None, "outcome"), ("savings", (), "savings"), ("steps", (), "steps"), ("layers", (), "layers"),
+        ("quantization", None, "quantization"),
         ("widths", (), "widths"), ("predictions", (), "predictions"), ("pairs", (), "pairs"),
         ("conditions", None, "conditions"), ("run_cost", None, "cost"), ("carbon", None, "carbon"),
         ("conditions", Conditions(), "conditions"), ("run_cost", RunCost(), "cost"),
@@ -225,6 +238,22 @@ def test_other_savings_are_set_apart_from_what_pruning_saved() -> None:
     assert "never counted as pruning's" in text
     assert "Folding normalisation" in text
     assert "not taken" in text
+
+
+def test_pruning_integers_and_both_stand_side_by_side_with_what_was_tried() -> None:
+    text = read(page()).text()
+    for want in (
+        "Pruning alone",
+        "Int8Dynamic alone",
+        "Pruning and Int8Dynamic",
+        "71.3 %",
+        "70.5 % to 72.0 %",
+        "92.01 %",
+    ):
+        assert want.replace(" %", "\N{NO-BREAK SPACE}%") in text or want in text, want
+    assert "Int8WeightOnly" in text
+    assert "could not run" in text
+    assert "no kernel for these shapes" in text
 
 
 def test_small_layers_are_summed_up() -> None:

@@ -1,9 +1,4 @@
-"""A model as it would be deployed: every norm that can be folded into the layer before it is.
-
-Folding saves energy whether or not a model is pruned. Whoever compares a dense model that is not folded with a pruned
-one that is counts for pruning what is not pruning's, so both are measured after `folded`, and what folding saves is
-reported apart.
-"""
+"""Folding: batch norms become part of the layer before them, which costs nothing then."""
 
 from __future__ import annotations
 
