@@ -166,7 +166,7 @@ class AllocationContext:
         }
 
     def latency_limit(self, step: float) -> float | None:
-        """Return what a batch may take after a step, in seconds: it comes down with the energy until it is low enough."""
+        """Return what a batch may take after a step, in seconds: it comes down with the energy until it is enough."""
         if self.max_seconds is None:
             return None
         now, dense = self.energy.predict_seconds(self.widths), self.energy.predict_seconds(self.dense_widths)
