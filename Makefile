@@ -26,9 +26,13 @@ demo: $(STAMP) ## Take a real model from kubectl apply to a cooler fleet (KEEP=1
 	@$(BIN)/python -m demo
 
 .PHONY: bench
-bench: $(STAMP) ## Measure pruning and the operator; JSON goes to build/bench (BENCH="--quick operator" for less)
+bench: $(STAMP) ## Measure the operator, predictions and a transformer; JSON in build/bench (BENCH="--quick operator" for less)
 	@$(BIN)/python -m devcluster build > /dev/null
-	@PYTHONPATH=examples $(BIN)/python -m tests.bench $(BENCH)
+	@$(BIN)/python -m tests.bench $(BENCH)
+
+.PHONY: bench-engine
+bench-engine: $(STAMP) ## Compare what methods save at an accuracy budget (hours; QUICK=1 for a look; SEEDS=, CASES=, DOCUMENT=1)
+	@$(BIN)/python -m tests.bench.engine
 
 .PHONY: unit
 unit: $(STAMP) ## Run the unit tests only

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-from coppice_pruner.meters.estimate import cpu_name
-from tests.bench import operator, pruning
+from tests.bench import operator, prediction, transformer
+from tests.bench.machine import machine
 
-BENCHES = {"pruning": pruning.bench, "operator": operator.bench}
+BENCHES = {"operator": operator.bench, "prediction": prediction.bench, "transformer": transformer.bench}
 ROOT = Path(__file__).parents[2]
 
 
@@ -39,21 +35,6 @@ def main() -> int:
         target.write_text(json.dumps(document, indent=2) + "\n")
         print(f"    {target.relative_to(ROOT)} after {document['seconds']} s", flush=True)
     return 0
-
-
-def machine() -> dict[str, Any]:
-    """Return what a figure depends on besides the code."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return {
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "load_before": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "commit": commit,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """`make bench-engine`: every method on every model, then prediction, transformer and loop figures; JSON and documents.
 
 Rounds run in one process a core, each with one thread, and are kept in build/bench/engine: an interrupted benchmark
-goes on where it was. QUICK=1 does one seed with little effort; SEEDS=0,1 chooses; DOCUMENT=1 writes docs/benchmarks.
+goes on where it was. QUICK=1 does one seed with little effort; SEEDS=0,1 and CASES=vgg-shapes100 choose; DOCUMENT=1
+writes docs/benchmarks; FINISHED=1 runs no more rounds and takes those there are.
 """
 
 from __future__ import annotations
@@ -9,20 +10,16 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import platform
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from coppice_pruner.meters.estimate import cpu_name
 from tests.bench import prediction, transformer
 from tests.bench.engine import cases, document, ours, rounds
+from tests.bench.machine import ROOT, machine
 
-_ROOT = Path(__file__).parents[3]
-_DIRECTORY = _ROOT / "build/bench/engine"
+_DIRECTORY = ROOT / "build/bench/engine"
 _SPENT_ON_PRUNING = ("FineTuning", "Evaluating")
 
 
@@ -32,12 +29,12 @@ def main() -> None:
     seeds = [int(item) for item in os.environ.get("SEEDS", "0" if quick else "0,1,2").split(",")]
     workers = int(os.environ.get("WORKERS", os.cpu_count() or 1))
     begin = time.monotonic()
-    rows = _rows(quick, seeds, workers)
+    chosen = os.environ.get("CASES", ",".join(cases.CASES)).split(",")
+    rows = _rows(quick, seeds, chosen, workers)
     result = {
         "about": {
             "command": f"make bench-engine{' QUICK=1' if quick else ''}",
-            "date": datetime.now(UTC).date().isoformat(),
-            "cpu": cpu_name(), "python": platform.python_version(), "torch": metadata.version("torch"),
+            "machine": machine(), "torch": metadata.version("torch"),
             "torch_pruning": metadata.version("torch-pruning"), "seeds": seeds, "quick": quick,
             "effort": vars(ours.QUICK if quick else ours.FULL), "budget_points": ours.BUDGET_POINTS,
         },
@@ -52,20 +49,19 @@ def main() -> None:
     print(f"==> {path}", flush=True)
     print(document.table(rows), flush=True)
     if os.environ.get("DOCUMENT") == "1":
-        document.write(result, _ROOT / "docs/benchmarks")
+        document.write(result, ROOT / "docs/benchmarks")
 
 
-def _rows(quick: bool, seeds: list[int], workers: int) -> list[dict[str, Any]]:
+def _rows(quick: bool, seeds: list[int], chosen: list[str], workers: int) -> list[dict[str, Any]]:
     # Methods take turns within a case and seed, so that a machine that is slower for a while is slower for all.
     tasks = [
-        rounds.Round(case, seed, method, quick)
-        for seed in seeds
-        for case in cases.CASES
-        for method in rounds.METHODS
+        rounds.Round(case, seed, method, quick) for seed in seeds for case in chosen for method in rounds.METHODS
     ]  # fmt: skip
+    if os.environ.get("FINISHED") == "1":
+        return [rounds.run(task, _DIRECTORY) for task in tasks if rounds.finished(task, _DIRECTORY)]
     done: dict[rounds.Round, dict[str, Any]] = {}
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        dense = [pool.submit(rounds.train, case, seed, quick, _DIRECTORY) for seed in seeds for case in cases.CASES]
+        dense = [pool.submit(rounds.train, case, seed, quick, _DIRECTORY) for seed in seeds for case in chosen]
         for future in dense:
             future.result()
         futures = {pool.submit(rounds.run, task, _DIRECTORY): task for task in tasks}
