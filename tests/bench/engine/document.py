@@ -35,8 +35,8 @@ def write(result: dict[str, Any], directory: Path) -> None:
         "# Energy saved at an accuracy budget\n",
         f"Written by `DOCUMENT=1 {about['command']}` at {machine['time']}, commit {machine['commit']}: "
         f"{machine['cpu']}, one thread a process, Python {machine['python']}, torch {about['torch']}, Torch-Pruning "
-        f"{about['torch_pruning']}; seeds {', '.join(map(str, about['seeds']))}. Energy is **estimated** from CPU time, "
-        "so only ratios mean something. "
+        f"{about['torch_pruning']}; seeds {', '.join(map(str, about['seeds']))}. Energy is **estimated** from CPU "
+        "time, so only ratios mean something. "
         f"Every method has {about['effort']['max_iterations']} pruning steps at most with "
         f"{about['effort']['fine_tune_epochs']} epoch of the same fine-tuning each, the same rules for taking a step "
         f"back, and may lose {about['budget_points']} points; the table shows how far it came. Dense and pruned models "
