@@ -15,7 +15,8 @@ Row = dict[str, Any]
 _TITLES = {
     "dense": "dense", "magnitude": "magnitude, global L2", "beta0": "paper, beta = 0", "alpha0": "paper, alpha = 0",
     "paper": "paper, equation 3 as printed", "paper_corrected": "PaperCorrected", "per_joule": "PerJoule",
-    "knapsack": "**Knapsack**", "tp_uniform": "Torch-Pruning uniform L2", "tp_global": "Torch-Pruning global L2",
+    "knapsack": "**Knapsack**", "knapsack_single": "**Knapsack**, steered at batch 1",
+    "tp_uniform": "Torch-Pruning uniform L2", "tp_global": "Torch-Pruning global L2",
     "tp_taylor": "Torch-Pruning global Taylor", "tp_isomorphic": "Torch-Pruning isomorphic Taylor",
 }  # fmt: skip
 

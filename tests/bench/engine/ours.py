@@ -35,7 +35,7 @@ class Effort:
 
 
 QUICK = Effort(max_iterations=4, fine_tune_epochs=1, window_seconds=0.3, pairs=5, dense_epochs_share=0.5)
-FULL = Effort(max_iterations=12, fine_tune_epochs=1, window_seconds=1.0, pairs=7)
+FULL = Effort(max_iterations=10, fine_tune_epochs=1, window_seconds=1.0, pairs=7)
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Mode:
     allocation: str
     alpha: str = "0.6"
     beta: str = "0.4"
+    batch_size: int = 32
+    """Of the measurements that steer it."""
 
 
 MODES = {
@@ -56,6 +58,7 @@ MODES = {
     "paper_corrected": Mode("PaperCorrected"),
     "per_joule": Mode("PerJoule"),
     "knapsack": Mode("Knapsack"),
+    "knapsack_single": Mode("Knapsack", batch_size=1),
 }
 
 
@@ -77,6 +80,7 @@ def config_of(case: Case, seed: int, effort: Effort, work: Path, mode: Mode = MO
         algorithm__fineTune__epochs=effort.fine_tune_epochs, algorithm__fineTune__learningRate=case.fine_tune_rate,
         algorithm__fineTune__batchSize=case.batch_size,
         measurement__meter="Estimate", measurement__minimumProvenance="Estimated", measurement__windowSeconds=1,
+        measurement__batchSize=mode.batch_size,
     )  # fmt: skip
     spec = PruneJob.model_validate(document).spec
     config = run_config(spec, spec.hardware[0], namespace="bench", name=case.name, claim_mounts={})
