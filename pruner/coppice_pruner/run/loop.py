@@ -10,8 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,24 +21,9 @@ from coppice_api.prunejob import Allocation, RuntimeKind
 from coppice_api.run import ModelFigures, Phase, RunConfig
 from coppice_pruner.allocation import Allocator, Kept, make_allocator
 from coppice_pruner.data import Splits
-from coppice_pruner.deployment import EAGER, Answer, Runtime, answering, folded, runtime_of
+from coppice_pruner.deployment import answering, folded
 from coppice_pruner.errors import InvariantViolatedError, SurgeryRefusedError
-from coppice_pruner.measurement import (
-    Comparison,
-    MeterCheck,
-    Reading,
-    answer_workload,
-    average,
-    compare,
-    cross_check,
-    idle_power_watts,
-    interleaved,
-    many_short,
-    model_workload,
-    one_thread,
-    take_reading,
-)
-from coppice_pruner.measurement.workload import synchronize_of
+from coppice_pruner.measurement import Comparison, MeterCheck, Reading, average, model_workload, one_thread
 from coppice_pruner.meters import Meter
 from coppice_pruner.models import LoadedModel
 from coppice_pruner.profiling import (
@@ -49,17 +33,16 @@ from coppice_pruner.profiling import (
     build_cost_model,
     cache_directory,
     dearest,
-    keep_freed_memory,
     machine_of,
     median_error_ratio,
     profile_layers,
-    remeasure,
 )
 from coppice_pruner.quantization import Instruments, Quantization, try_int8
 from coppice_pruner.run.budget import QualityBudget
 from coppice_pruner.run.context import allocation_context
 from coppice_pruner.run.journal import Iteration, Journal
 from coppice_pruner.run.polish import polish
+from coppice_pruner.run.testbed import QUICK_PAIRS, Testbed
 from coppice_pruner.storage.weights import load_weights, memory_bytes
 from coppice_pruner.surgery import Blueprint, apply_plan, compose, find_groups, to_steps
 from coppice_pruner.training import SINGLE, DivergedError, Processes, Quality, evaluate, fine_tune
@@ -76,12 +59,6 @@ MIN_WIDTH = 4
 """No group becomes narrower: below it, launching costs more than computing."""
 CPU_MULTIPLE, CUDA_MULTIPLE = 8, 8
 """Widths become multiples of these: the vector width of a CPU, the tile of a tensor core."""
-QUICK_PAIRS = 3
-QUICK_SHARE = 0.4
-"""The measurement after a step takes as long as so many pairs of such a share of a window; the full one decides at the
-end."""
-SINGLE_PAIRS = 5
-"""Pairs of windows of that share at batch 1, beside the full comparison: enough for an interval."""
 ROUNDS = 2
 """Fine-tunings of a step at most: a step that is nearly within the budget gets another one."""
 NEARLY = 2.0
@@ -168,71 +145,67 @@ class Loop:
         self, dense: LoadedModel, data: Splits, meter: Meter, config: RunConfig, journal: Journal, device: torch.device,
         processes: Processes = SINGLE,
     ) -> None:  # fmt: skip
-        self._dense, self._meter, self._config, self._journal = dense, meter, config, journal
+        self._dense, self._config, self._journal, self._processes = dense, config, journal, processes
         self._module = dense.module.to(device).eval()
-        self._device = device
         self._data = data.to(device)
-        self._batch = self._data.evaluation.take(slice(config.measurement.batch_size)).inputs
         self._samples = self._data.evaluation.take(slice(_INVARIANT_SAMPLES)).inputs
         self._blueprint = Blueprint(find_groups(self._module, self._samples), self._samples)
-        self._deployed_dense = folded(self._module, self._samples)
         self._refit_inputs = self._data.train.take(slice(_REFIT_SAMPLES)).inputs
-        self._runtime = runtime_of(config.measurement.runtime, device)
-        self._steering = self._runtime if self._runtime.steers else EAGER
-        self._dense_answers: dict[RuntimeKind, Answer] = {}
+        self._testbed = Testbed(
+            self._module, self._samples, self._data.evaluation.take(slice(config.measurement.batch_size)).inputs,
+            meter, config, device, processes, journal.update,
+        )  # fmt: skip
         self._target_ratio = config.objective.energy_reduction_percent / 100
         self._budget = QualityBudget.of(config.objective, data.task)
-        self._processes = processes
         limit = config.objective.max_latency_milliseconds
         self._max_seconds = None if limit is None else float(limit) / 1000
         self._multiple = CUDA_MULTIPLE if device.type == "cuda" else CPU_MULTIPLE
-        # CPU seconds leave out what others do to the machine.
-        self._clock = time.perf_counter if device.type == "cuda" else time.process_time
-        keep_freed_memory()
-        self.idle_power_watts: float | None = None
-        """Known after `measure_idle`, where the meter knows it."""
+
+    @property
+    def idle_power_watts(self) -> float | None:
+        """What the device draws without work; known after `measure_idle`, where the meter knows it."""
+        return self._testbed.idle_watts
 
     def measure_idle(self) -> None:
         """Find out what the device draws with the dense model loaded and no work."""
-        self.idle_power_watts = self._processes.decide(
-            idle_power_watts(self._meter, window_seconds=self._config.measurement.window_seconds)
-        )
+        self._testbed.measure_idle()
 
     @property
     def provenance(self) -> Provenance:
         """Of every joule of this run."""
-        return self._meter.provenance
+        return self._testbed.meter.provenance
 
     def baseline(self) -> Baseline:
         """Measure the dense model and its layers (lines 1 to 3 and 7)."""
         journal, measurement = self._journal, self._config.measurement
         journal.enter(Phase.BASELINE, "Evaluating the dense model and measuring its energy", 0.02)
+        testbed = self._testbed
         quality = self._evaluate(self._module)
-        reading = self._processes.decide(self._read(self._deployed_dense, measurement.window_seconds))
-        in_runtime = self._runtime_reading()
-        deployed = self._figures(self._deployed_dense, quality, in_runtime[1]) if in_runtime else None
-        figures = self._figures(self._deployed_dense, quality, reading)
-        if deployed and self._runtime.steers:
-            figures = deployed
-        unfolded = self._processes.decide(self._read(self._module, measurement.window_seconds * QUICK_SHARE))
-        journal.dense, journal.provenance = figures, self._meter.provenance
-        journal.update(dense_accuracy_ratio=quality.accuracy_ratio, provenance=self._meter.provenance, ratio=0.06)
+        reading, unfolded = testbed.read_dense()
+        if testbed.runtime.kind is not RuntimeKind.EAGER:
+            journal.update(message=f"Preparing the dense model for {testbed.runtime.kind}, and measuring it there")
+        in_runtime = testbed.read_dense_in_runtime()
+        deployed = self._figures(testbed.deployed_dense, quality, in_runtime[1]) if in_runtime else None
+        steers = testbed.runtime is testbed.steering
+        figures = deployed if deployed and steers else self._figures(testbed.deployed_dense, quality, reading)
+        journal.dense, journal.provenance = figures, self.provenance
+        journal.update(dense_accuracy_ratio=quality.accuracy_ratio, provenance=self.provenance, ratio=0.06)
         journal.enter(Phase.PROFILING, "Measuring every layer, and what it would cost at other widths", 0.06)
         # In PyTorch whatever the runtime, since a compiled program has no layers to time; the sum is the runtime's.
-        workload = model_workload(self._deployed_dense, self._batch)
+        workload = model_workload(testbed.deployed_dense, testbed.batch)
         with one_thread():
             profiles = profile_layers(
-                self._deployed_dense, self._batch, self._meter,
+                testbed.deployed_dense, testbed.batch, testbed.meter,
                 window_seconds=measurement.window_seconds / 10,
-                least_window_seconds=50 * self._meter.update_period_seconds,
+                least_window_seconds=50 * testbed.meter.update_period_seconds,
                 budget_seconds=2.0 * measurement.window_seconds, synchronize=workload.synchronize,
             )  # fmt: skip
             cost_model = build_cost_model(
-                self._deployed_dense, self._batch, self._blueprint.groups, profiles,
+                testbed.deployed_dense, testbed.batch, self._blueprint.groups, profiles,
                 budget_seconds=2.0 * measurement.window_seconds,
                 multiple=self._multiple, min_width=MIN_WIDTH,
-                store=TimesStore(cache_directory(self._config.work_directory), machine_of(self._device)),
-                synchronize=workload.synchronize, clock=self._clock,
+                store=TimesStore(cache_directory(self._config.work_directory), machine_of(testbed.device)),
+                synchronize=workload.synchronize, clock=testbed.clock,
             ).calibrate({}, figures.energy_joules, figures.latency_seconds)  # fmt: skip
         cost_model = self._processes.decide(cost_model)
         layer_energies = {item.layer: item.energy_joules for item in profiles}
@@ -240,7 +213,7 @@ class Loop:
         journal.update(ratio=0.12)
         return Baseline(
             figures, quality, cost_model, layer_energies, 1.0 - reading.energy_joules / unfolded.energy_joules,
-            in_runtime[0] if in_runtime else None, None if self._runtime.steers else deployed,
+            in_runtime[0] if in_runtime else None, None if steers else deployed,
         )  # fmt: skip
 
     def start(self, baseline: Baseline) -> Standing:
@@ -255,7 +228,7 @@ class Loop:
         # Where nothing is pruned yet, the plan gives back the dense module itself.
         module = copy.deepcopy(module) if module is self._module else module
         load_weights(module, model_state)
-        return module.to(self._device).eval()
+        return module.to(self._testbed.device).eval()
 
     def run(
         self, baseline: Baseline, standing: Standing, on_step: Callable[[Standing], None] = lambda _standing: None
@@ -349,10 +322,7 @@ class Loop:
         if excess:
             return taken_back(quality, excess)
         self._journal.enter(Phase.MEASURING, f"Step {number}: measuring energy; {share}")
-        pairs, window_seconds = many_short(
-            self._meter, pairs=QUICK_PAIRS, window_seconds=self._config.measurement.window_seconds * QUICK_SHARE
-        )
-        comparison = self._compare(candidate, self._steering, pairs=pairs, window_seconds=window_seconds)
+        comparison = self._testbed.compare_quickly(candidate)
         reduction = comparison.energy_reduction_ratio
         cost_model = standing.cost_model
         if reduction < 1.0:
@@ -361,7 +331,7 @@ class Loop:
                 widths, baseline.figures.energy_joules * (1.0 - reduction), baseline.figures.latency_seconds * seconds
             )
             if abs(_error(predicted, reduction)) > OFF_RATIO:
-                found = self._remeasure(cost_model, candidate, widths, dearest(cost_model, widths))
+                found = self._testbed.remeasure(cost_model, candidate, widths, dearest(cost_model, widths))
                 cost_model = cost_model.with_points(widths, found)
         iteration = Iteration(number, True, step, widths, quality.accuracy_ratio, reduction, predicted)
         self._journal.add(iteration)
@@ -428,17 +398,16 @@ class Loop:
             f"Comparing the dense and the pruned model in {measurement.pairs} interleaved pairs of windows",
             0.85,
         )
-        comparison = self._compare(
-            standing.model, self._runtime, pairs=measurement.pairs, window_seconds=measurement.window_seconds,
-            on_pair=lambda pair: self._journal.update(ratio=0.85 + 0.08 * pair / measurement.pairs),
-        )  # fmt: skip
-        dense = self._figures(self._deployed_dense, baseline.quality, average(comparison.dense))
+        comparison = self._testbed.compare_in_full(
+            standing.model, lambda pair: self._journal.update(ratio=0.85 + 0.08 * pair / measurement.pairs)
+        )
+        dense = self._figures(self._testbed.deployed_dense, baseline.quality, average(comparison.dense))
         pruned = self._figures(standing.model, standing.quality, average(comparison.pruned))
         self._journal.dense, self._journal.pruned = dense, pruned
         self._journal.update(energy_reduction_ratio=comparison.energy_reduction_ratio)
         slow = self._too_slow(pruned)
         last = next(item for item in reversed(standing.iterations) if item.accepted)
-        again = self._remeasure(baseline.cost_model, standing.model, last.widths)
+        again = self._testbed.remeasure(baseline.cost_model, standing.model, last.widths)
         met = comparison.energy_reduction_ratio >= self._target_ratio and comparison.proven and not slow
         result = LoopResult(
             model, met, "" if met else slow or reason, dense, pruned, comparison, standing.iterations,
@@ -449,20 +418,9 @@ class Loop:
 
     def _completed(self, result: LoopResult) -> LoopResult:
         """Return the answer with what is measured of the last model alone: batch 1, and the meter itself."""
-        short_seconds = self._config.measurement.window_seconds * QUICK_SHARE
-        single = None
-        if self._config.measurement.batch_size > 1:
-            self._journal.enter(Phase.MEASURING, "Comparing the two models at batch 1", 0.93)
-            single = self._compare(
-                result.model.module, self._runtime, pairs=SINGLE_PAIRS, window_seconds=short_seconds,
-                batch=tuple(part[:1] for part in self._batch),
-            )  # fmt: skip
-        with one_thread():
-            check = cross_check(
-                model_workload(self._deployed_dense, self._batch), self._meter,
-                window_seconds=short_seconds, idle_watts=self.idle_power_watts,
-            )  # fmt: skip
-        return dataclasses.replace(result, single=single, meter_check=self._processes.decide(check))
+        self._journal.enter(Phase.MEASURING, "Comparing the two models at batch 1", 0.93)
+        single = self._testbed.compare_at_batch_1(self._testbed.answer_of(result.model.module))
+        return dataclasses.replace(result, single=single, meter_check=self._testbed.check_meter())
 
     def quantized(self, baseline: Baseline, result: LoopResult) -> LoopResult:
         """Try 8-bit linear layers on what the loop arrived at, and keep them if they pay (algorithm.quantization Int8).
@@ -470,20 +428,20 @@ class Loop:
         Raises:
             QuantizationUnavailableError: If torchao is missing.
         """
-        measurement = self._config.measurement
+        testbed = self._testbed
         self._journal.enter(Phase.MEASURING, "Trying 8-bit linear layers", 0.93)
         found = try_int8(
-            self._deployed_dense,
+            self._testbed.deployed_dense,
             None if result.comparison is None else folded(result.model.module, self._samples),
             Instruments(
-                prepare=self._prepared,
-                compare=lambda plain, integers: self._compare_answers(
-                    plain, integers, pairs=QUICK_PAIRS, window_seconds=measurement.window_seconds * QUICK_SHARE
+                prepare=testbed.prepared,
+                compare=lambda plain, integers: testbed.compare_answers(
+                    plain, integers, pairs=QUICK_PAIRS, window_seconds=testbed.quick_seconds
                 ),
-                read=self._read_in_turn,
+                read=testbed.read_in_turn,
                 evaluate=lambda answer: self._evaluate(answering(answer)),
                 excess=lambda quality: self._budget.excess(baseline.quality, quality),
-                device=self._device,
+                device=testbed.device,
             ),
         )
         if not found.kept:
@@ -492,7 +450,7 @@ class Loop:
         assert found.both is not None
         assert found.module is not None
         both = found.both.comparison
-        dense = self._figures(self._deployed_dense, baseline.quality, average(both.dense))
+        dense = self._figures(self._testbed.deployed_dense, baseline.quality, average(both.dense))
         figures = self._figures(found.module, found.both.quality, average(both.pruned))
         slow = self._too_slow(figures)
         met = (result.met or both.energy_reduction_ratio >= self._target_ratio) and not slow
@@ -502,11 +460,7 @@ class Loop:
             dataclasses.replace(result.model, module=found.module, quantization=found.best.how),
             met, "" if met else slow or result.reason, dense, figures, both, result.iterations,
             meter_check=result.meter_check,
-            single=None if result.single is None else self._compare_answers(
-                self._prepared(self._deployed_dense), self._prepared(found.module), pairs=SINGLE_PAIRS,
-                window_seconds=measurement.window_seconds * QUICK_SHARE,
-                batch=tuple(part[:1] for part in self._batch),
-            ),
+            single=testbed.compare_at_batch_1(testbed.prepared(found.module)),
             quantization=found,
         )  # fmt: skip
 
@@ -515,81 +469,8 @@ class Loop:
             return ""
         return (
             f"a batch takes {pruned.latency_seconds * 1000:.3g} ms, objective.maxLatencyMilliseconds allows "
-            f"{self._max_seconds * 1000:g}"
+            f"{self._config.objective.max_latency_milliseconds}"
         )
-
-    def _compare(
-        self, candidate: nn.Module, runtime: Runtime, *, pairs: int, window_seconds: float,
-        on_pair: Callable[[int], None] = lambda _pair: None, batch: tuple[Tensor, ...] | None = None,
-    ) -> Comparison:  # fmt: skip
-        answers = (
-            self._prepared(self._deployed_dense, runtime),
-            self._prepared(folded(candidate, self._samples), runtime),
-        )
-        return self._compare_answers(
-            *answers, pairs=pairs, window_seconds=window_seconds, on_pair=on_pair, batch=batch
-        )  # fmt: skip
-
-    def _compare_answers(
-        self, dense: Answer, candidate: Answer, *, pairs: int, window_seconds: float,
-        on_pair: Callable[[int], None] = lambda _pair: None, batch: tuple[Tensor, ...] | None = None,
-    ) -> Comparison:  # fmt: skip
-        batch = self._batch if batch is None else batch
-        with one_thread():
-            return self._processes.decide(
-                compare(
-                    answer_workload(dense, batch), answer_workload(candidate, batch), self._meter,
-                    pairs=pairs, window_seconds=window_seconds, seed=self._config.algorithm.seed, on_pair=on_pair,
-                )
-            )  # fmt: skip
-
-    def _remeasure(
-        self, cost_model: CostModel, candidate: nn.Module, widths: dict[str, int], layers: tuple[str, ...] | None = None
-    ) -> dict[str, float]:
-        with one_thread():
-            return self._processes.decide(
-                remeasure(
-                    cost_model, self._deployed_dense, folded(candidate, self._samples), self._batch, widths,
-                    layers=layers, synchronize=synchronize_of(self._device),
-                    # What is compared is a ratio: of joules where the counter moves continuously, of seconds elsewhere.
-                    clock=time.perf_counter if self._meter.update_period_seconds else self._meter.read_joules,
-                )
-            )  # fmt: skip
-
-    def _read_in_turn(self, answers: Sequence[Answer]) -> Sequence[Sequence[Reading]]:
-        measurement = self._config.measurement
-        with one_thread():
-            return self._processes.decide(
-                interleaved(
-                    [answer_workload(answer, self._batch) for answer in answers], self._meter,
-                    rounds=measurement.pairs, window_seconds=measurement.window_seconds,
-                    on_round=lambda _number: self._journal.update(),
-                )
-            )  # fmt: skip
-
-    def _prepared(self, deployed: nn.Module, runtime: Runtime | None = None) -> Answer:
-        """Return a folded model in a runtime; the dense one is prepared once, since compiling outlasts measuring."""
-        runtime = runtime or self._runtime
-        if deployed is not self._deployed_dense:
-            return runtime.prepare(deployed, self._samples)
-        if runtime.kind not in self._dense_answers:
-            self._dense_answers[runtime.kind] = runtime.prepare(deployed, self._samples)
-        return self._dense_answers[runtime.kind]
-
-    def _runtime_reading(self) -> tuple[float, Reading] | None:
-        """Return what the runtime saves of the dense model's energy, and the dense model in it; None for Eager."""
-        if self._runtime.kind is RuntimeKind.EAGER:
-            return None
-        self._journal.update(message=f"Preparing the dense model for {self._runtime.kind}, and measuring it there")
-        comparison = self._compare_answers(
-            self._prepared(self._deployed_dense, EAGER), self._prepared(self._deployed_dense), pairs=QUICK_PAIRS,
-            window_seconds=self._config.measurement.window_seconds * QUICK_SHARE,
-        )  # fmt: skip
-        return comparison.energy_reduction_ratio, average(comparison.pruned)
-
-    def _read(self, model: nn.Module, window_seconds: float) -> Reading:
-        with one_thread():
-            return take_reading(model_workload(model, self._batch), self._meter, window_seconds=window_seconds)
 
     def _evaluate(self, model: nn.Module) -> Quality:
         return self._processes.decide(evaluate(model, self._data.evaluation, self._data.task))

@@ -16,7 +16,7 @@ from coppice_pruner.data import Splits
 from coppice_pruner.deployment import Answer, folded, runtime_of
 from coppice_pruner.errors import InputRefusedError
 from coppice_pruner.models import LoadedModel, build
-from coppice_pruner.run import loop as loop_module
+from coppice_pruner.run import testbed
 from coppice_pruner.run.journal import Journal
 from coppice_pruner.run.loop import Loop
 from tests import machine
@@ -102,7 +102,7 @@ def test_dense_and_pruned_are_decided_in_the_runtime_asked_for(
     steers: bool, trained: tuple[LoadedModel, Splits], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spy = Spy(steers=steers)
-    monkeypatch.setattr(loop_module, "runtime_of", lambda _kind, _device: spy)
+    monkeypatch.setattr(testbed, "runtime_of", lambda _kind, _device: spy)
     dense, data = trained
     model, meter = machine.on_machine(dataclasses.replace(dense, module=copy.deepcopy(dense.module)))
     config = machine.config(
@@ -115,7 +115,8 @@ def test_dense_and_pruned_are_decided_in_the_runtime_asked_for(
     assert result.met, result.reason
     accepted = sum(item.accepted for item in result.iterations)
     # The dense model once, and a pruned one for every decision: after each step too where preparing is quick.
-    assert len(spy.prepared) == 1 + (accepted if steers else 0) + 1
+    # Preparing may take longer than measuring: what was prepared is used again.
+    assert len(spy.prepared) == 1 + (accepted if steers else 1)
     assert spy.answered == set(range(len(spy.prepared)))
     assert baseline.runtime_reduction_ratio is not None
     assert (baseline.deployed is None) == steers

@@ -152,7 +152,8 @@ def test_data_that_does_not_fit_the_model_is_refused(trained: tuple[LoadedModel,
     dense, data = trained
     import dataclasses
 
-    wide = dataclasses.replace(data, train=Samples((torch.zeros(4, 3, 8, 8),), torch.tensor([0, 1, 2, 3])))
+    coloured = Samples((torch.zeros(4, 3, 8, 8),), torch.tensor([0, 1, 2, 3]))
+    wide = dataclasses.replace(data, train=coloured, evaluation=coloured)
     with pytest.raises(InputRefusedError, match=r"spec\.dataset\.uri: its samples have shape \(3, 8, 8\)"):
         fitted(dense, wide)
     more = dataclasses.replace(data, classes=(*data.classes, "ten"))
