@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -89,10 +90,13 @@ def _is_inside(name: str) -> bool:
     return Path(last).name == last and parents in ([], [HUGGINGFACE_NAME])
 
 
+@torch.inference_mode(False)
 def load_bundle(
     directory: Path | str, *, sha256: str | None = None, trusted_packages: Sequence[str] = ()
 ) -> LoadedModel:
     """Return the model of a bundle, in eval mode, with the outputs the exporting process had.
+
+    It is an ordinary model even where the caller is in inference mode: it may be trained and pruned further.
 
     Args:
         directory: The bundle.

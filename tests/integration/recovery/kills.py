@@ -48,7 +48,10 @@ class Moments:
             return
         if event == "open":
             path, _, flags = arguments
-            if isinstance(path, str) and path.startswith(self.directory) and flags & (os.O_WRONLY | os.O_RDWR):
+            # A file without a name is opened by the name of its directory, and leaves nothing behind.
+            unnamed = flags & os.O_TMPFILE == os.O_TMPFILE
+            writes = flags & (os.O_WRONLY | os.O_RDWR) and not unnamed
+            if isinstance(path, str) and path.startswith(self.directory) and writes:
                 self.tell(f"before writing {Path(path).name}")
                 at, self.at = self.at, None
                 os.close(os.open(path, os.O_CREAT | os.O_WRONLY))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -65,6 +66,8 @@ def pod(directory: Path, port: int) -> int:
 def main() -> None:
     directory, port = Path(sys.argv[1]), int(sys.argv[2])
     torch.set_num_threads(1)
+    # In bfloat16 a sum of halves is not the whole to many places; what is shown here is who adds what.
+    importlib.import_module("coppice_pruner.training.fine_tune")._cpu_multiplies_bf16 = lambda: False
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     models = {name: plain() for name in ("odd", "even", "ddp")}
     with joined() as processes:
