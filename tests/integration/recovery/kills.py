@@ -48,10 +48,9 @@ class Moments:
             return
         if event == "open":
             path, _, flags = arguments
-            # A file without a name is opened by the name of its directory, and leaves nothing behind.
-            unnamed = flags & os.O_TMPFILE == os.O_TMPFILE
-            writes = flags & (os.O_WRONLY | os.O_RDWR) and not unnamed
-            if isinstance(path, str) and path.startswith(self.directory) and writes:
+            writes = flags & (os.O_WRONLY | os.O_RDWR)
+            # A temporary file is announced by the name of its directory first, and by its own when it is made.
+            if isinstance(path, str) and path.startswith(self.directory) and writes and not Path(path).is_dir():
                 self.tell(f"before writing {Path(path).name}")
                 at, self.at = self.at, None
                 os.close(os.open(path, os.O_CREAT | os.O_WRONLY))

@@ -6,6 +6,7 @@ fractions of a second, so a difference or a quotient does not depend on when a w
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +124,8 @@ def run(directory: Path, *, listener: Callable[[Any], None] = lambda _journal: N
     from coppice_pruner.run import Journal, execute, execution
 
     shorten_exports()
+    # Measured times may be lost at any moment; what is kept of them is written often and has tests of its own.
+    os.environ["COPPICE_CACHE"] = str(directory.parent / "cache")
     execution.select_meter = lambda *_, **__: MACHINE  # type: ignore[assignment]
     config = config_of(directory)
     journal = Journal(config.algorithm.max_iterations, listener)
