@@ -115,7 +115,7 @@ def test_every_device_that_comes_with_coppice_names_a_source_for_every_number(na
     for item in figures:
         assert len(item.source) > 10
         if item.basis is Basis.DATASHEET:
-            # Title and year.
+            # Title, and the year of the document or of the look at it.
             assert any(str(year) in item.source for year in range(2017, 2027)), item.source
     if profile.busy_watts is None:
         # At its peak and its full bandwidth a board does not draw much more than it may.
