@@ -81,7 +81,8 @@ def _loop(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return which share of the runs' wall time was fine-tuning and evaluation."""
     phases = [row["phase_seconds"] for row in rows if row["method"] == "knapsack"]
     spent = sum(phase.get(name, 0.0) for phase in phases for name in _SPENT_ON_PRUNING)
-    return {"fine_tune_and_evaluate_share_ratio": spent / sum(sum(phase.values()) for phase in phases)}
+    whole = sum(sum(phase.values()) for phase in phases)
+    return {"fine_tune_and_evaluate_share_ratio": spent / whole if whole else None}
 
 
 if __name__ == "__main__":

@@ -126,13 +126,13 @@ def _saved(found: Sequence[Row]) -> str:
 
 
 def _figures(result: dict[str, Any]) -> list[str]:
-    prediction, loop = result["prediction"], result["loop"]
+    prediction, share = result["prediction"], result["loop"]["fine_tune_and_evaluate_share_ratio"]
     return [
         f"- Cost model: median error of held-out layers {prediction['layer_median_error_ratio']:.1%}, of whole models "
         f"{prediction['model_error_ratio']:.1%}.",
         f"- Analytic estimator, calibrated on one family and asked about another: median error "
         f"{prediction['analytic_transfer_error_ratio']:.1%}.",
-        f"- Share of Knapsack's wall time that is fine-tuning and evaluation: "
-        f"{loop['fine_tune_and_evaluate_share_ratio']:.1%}.",
+        "- Share of Knapsack's wall time that is fine-tuning and evaluation: "
+        + ("no run." if share is None else f"{share:.1%}."),
         f"- Least accuracy that was allowed: {ours.BUDGET_POINTS} points below dense.",
     ]
