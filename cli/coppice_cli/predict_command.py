@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from coppice_cli.model_argument import answered, load, source_of
-from coppice_cli.run_command import claims
+from coppice_cli.run_command import ClaimOption, claims
 
 if TYPE_CHECKING:
     from coppice_pruner.estimator import DeviceProfile, Estimate
@@ -33,10 +33,7 @@ def predict(
         str | None, typer.Option("--dataset", help="Inputs for a model that does not say what it takes.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    claim: Annotated[
-        list[str] | None,
-        typer.Option("--claim", metavar="NAME=DIRECTORY", help="Directory that stands for a claim of a pvc:// URI."),
-    ] = None,
+    claim: ClaimOption = None,
 ) -> None:
     """Estimate a model's energy and latency on a device that is not here.
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from coppice_api.prunejob import MeterKind, MinimumProvenance
 from coppice_cli.model_argument import answered, load
-from coppice_cli.run_command import claims
+from coppice_cli.run_command import ClaimOption, claims
 
 if TYPE_CHECKING:
     from coppice_pruner.profiling import LayerProfile
@@ -35,10 +35,7 @@ def profile(
         Path | None, typer.Option("--output", "-o", help="Write one self-contained HTML page here.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    claim: Annotated[
-        list[str] | None,
-        typer.Option("--claim", metavar="NAME=DIRECTORY", help="Directory that stands for a claim of a pvc:// URI."),
-    ] = None,
+    claim: ClaimOption = None,
 ) -> None:
     """Show where a model's joules go, layer by layer.
 

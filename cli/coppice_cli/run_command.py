@@ -14,6 +14,11 @@ from rich.console import Console
 from coppice_api import contract, crd
 from coppice_api.prunejob import HardwareClass, PruneJob
 
+ClaimOption = Annotated[
+    list[str] | None,
+    typer.Option("--claim", metavar="NAME=DIRECTORY", help="Directory that stands for a claim of a pvc:// URI."),
+]
+"""Of every command that takes pvc:// URIs; `claims` reads it."""
 EXIT_REFUSED = 4
 EXIT_TARGET_NOT_MET = 3
 EXIT_INTERRUPTED = 130
@@ -21,10 +26,7 @@ EXIT_INTERRUPTED = 130
 
 def run(
     file: Annotated[Path, typer.Option("--file", "-f", help="YAML file with one PruneJob.", exists=True)],
-    claim: Annotated[
-        list[str] | None,
-        typer.Option("--claim", metavar="NAME=DIRECTORY", help="Directory that stands for a claim of a pvc:// URI."),
-    ] = None,
+    claim: ClaimOption = None,
     hardware: Annotated[
         str | None, typer.Option("--hardware", help="Which of spec.hardware to run; needed when there are several.")
     ] = None,

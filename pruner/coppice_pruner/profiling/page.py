@@ -7,12 +7,9 @@ from dataclasses import dataclass
 
 from coppice_api.base import Provenance
 from coppice_pruner.report_page import Fact, numbers
-from coppice_pruner.report_page.markup import Html, element
-from coppice_pruner.report_page.style import CSS
+from coppice_pruner.report_page.markup import element
+from coppice_pruner.report_page.shell import document
 from coppice_pruner.report_page.tables import bar, energy_label, facts, section, table
-
-# Nothing is loaded and nothing runs, whatever may have got past the escaping.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 @dataclass(frozen=True)
@@ -85,14 +82,4 @@ def render_profile(
             class_="page",
         ),
     )  # fmt: skip
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{title} · where the joules go · Coppice"),
-        element("link", rel="icon", href="data:,"),
-        element("style", Html(CSS)),
-    )
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+    return document(f"{title} · where the joules go · Coppice", body)

@@ -7,7 +7,7 @@ from coppice_pruner.report_page import numbers, sections
 from coppice_pruner.report_page.markup import Html, element, join
 from coppice_pruner.report_page.page import ReportPage
 from coppice_pruner.report_page.quantization import quantization
-from coppice_pruner.report_page.style import CSS
+from coppice_pruner.report_page.shell import document
 from coppice_pruner.report_page.tables import energy_label
 
 _SECTIONS = (
@@ -34,8 +34,6 @@ _VERDICTS = {
     Outcome.FAILED: "✕ Failed",
 }
 _SPACE = "\N{NO-BREAK SPACE}"
-# Nothing is loaded and nothing runs, whatever may have got past the escaping.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def render(page: ReportPage) -> str:
@@ -43,16 +41,6 @@ def render(page: ReportPage) -> str:
     name = f"{page.config.namespace}/{page.config.name}"
     built = [(key, title, build(page)) for key, title, build in _SECTIONS]
     present = [(key, title, part) for key, title, part in built if part is not None]
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{name} on {page.config.hardware} · Coppice"),
-        element("link", rel="icon", href="data:,"),
-        element("style", Html(CSS)),
-    )
     body = element(
         "body",
         element("a", "To the verdict", href="#verdict", class_="skip"),
@@ -64,7 +52,7 @@ def render(page: ReportPage) -> str:
             class_="page",
         ),
     )
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+    return document(f"{name} on {page.config.hardware} · Coppice", body)
 
 
 def _header(page: ReportPage, name: str, links: list[tuple[str, str]]) -> Html:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ class Case:
     """Of the fine-tuning after every pruning step, the same for all methods."""
     batch_size: int = 64
     weight_decay: str = "0.05"
-    extra: dict[str, Any] = field(default_factory=dict)
 
     def settings(self, epochs: int) -> FineTune:
         """Return how the dense model is trained."""

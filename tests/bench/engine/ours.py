@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -60,14 +60,6 @@ MODES = {
     "knapsack": Mode("Knapsack"),
     "knapsack_single": Mode("Knapsack", batch_size=1),
 }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a method is run with."""
-
-    config: RunConfig
-    effort: Effort = field(default=FULL)
 
 
 def config_of(case: Case, seed: int, effort: Effort, work: Path, mode: Mode = MODES["knapsack"]) -> RunConfig:
