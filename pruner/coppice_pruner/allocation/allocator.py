@@ -28,8 +28,8 @@ class Allocator(Protocol):
 
         Args:
             context: The model now.
-            step: Share to remove, 0..1: of the dense model's predicted energy for Knapsack and PerJoule, of the
-                channels there are now for the others.
+            step: Share of what there is now to remove, 0..1: of the predicted energy for Knapsack and PerJoule, of
+                the channels for the others.
 
         Returns:
             Empty when nothing is left to remove.

@@ -169,9 +169,8 @@ class AllocationContext:
         """Return what a batch may take after a step, in seconds: it comes down with the energy until it is enough."""
         if self.max_seconds is None:
             return None
-        now, dense = self.energy.predict_seconds(self.widths), self.energy.predict_seconds(self.dense_widths)
-        return max(self.max_seconds, now - step * dense)
+        return max(self.max_seconds, (1.0 - step) * self.energy.predict_seconds(self.widths))
 
     def budget(self, step: float) -> float:
-        """Return the energy that is left when a share of the dense model's energy goes, in joules per inference."""
-        return self.energy.predict(self.widths) - step * self.energy.predict(self.dense_widths)
+        """Return the energy that is left when a share of what the model costs now goes, in joules per inference."""
+        return (1.0 - step) * self.energy.predict(self.widths)

@@ -41,7 +41,7 @@ class Knapsack:
     refits = True
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
-        """Return what to keep when a share of the dense model's predicted energy goes."""
+        """Return what to keep when a share of its predicted energy goes."""
         return context.kept(self.solve(context, context.budget(step), context.latency_limit(step)))
 
     def solve(

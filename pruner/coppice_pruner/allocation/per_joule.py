@@ -20,7 +20,7 @@ class PerJoule:
     refits = True
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
-        """Return what to keep when a share of the dense model's predicted energy goes."""
+        """Return what to keep when a share of its predicted energy goes."""
         budget = context.budget(step)
         widths = context.widths
         choices = {group.name: context.choices(group, least_share=STEP_SHARE, depth=True) for group in context.groups}

@@ -24,7 +24,7 @@ class Iteration:
     number: int
     accepted: bool
     step: float
-    """Share of the dense energy (Knapsack, PerJoule) or of the channels that the step was to remove."""
+    """Share of the energy (Knapsack, PerJoule) or of the channels there were before it that the step was to remove."""
     widths: dict[str, int]
     """Channels of every group after the step."""
     accuracy_ratio: float | None

@@ -47,9 +47,9 @@ from coppice_pruner.storage.weights import load_weights, memory_bytes
 from coppice_pruner.surgery import Blueprint, apply_plan, compose, find_groups, to_steps
 from coppice_pruner.training import SINGLE, DivergedError, Processes, Quality, evaluate, fine_tune
 
-FIRST_STEP = 0.2
-"""Share that the first step removes. Larger steps save iterations, smaller ones accuracy; halving finds
-the way back."""
+FIRST_STEP = 0.25
+"""Share of what there is that the first step removes. Larger steps save iterations, smaller ones accuracy; halving
+finds the way back."""
 LEAST_STEP = 0.0125
 """Where halving ends: five rollbacks in a row from the first step. A step that is kept doubles the next one again, so a
 few unlucky fine-tunings do not end a run."""
@@ -375,10 +375,11 @@ class Loop:
         """Return the step, cut short where less than a whole one is missing."""
         if self._config.algorithm.allocation not in (Allocation.KNAPSACK, Allocation.PER_JOULE):
             return standing.step
-        missing = self._target_ratio - standing.energy_reduction_ratio + OVERSHOOT
+        left = max(1.0 - standing.energy_reduction_ratio, 1e-9)
+        missing = (self._target_ratio - standing.energy_reduction_ratio + OVERSHOOT) / left
         if self._max_seconds is not None:
             now = standing.cost_model.predict_seconds({name: len(kept) for name, kept in standing.kept.items()})
-            too_slow = (now - self._max_seconds) / standing.cost_model.predict_seconds({})
+            too_slow = 1.0 - self._max_seconds / now
             missing = max(missing, too_slow + OVERSHOOT)
         return max(LEAST_STEP, min(standing.step, missing))
 

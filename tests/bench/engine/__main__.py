@@ -54,8 +54,10 @@ def main() -> None:
 
 def _rows(quick: bool, seeds: list[int], chosen: list[str], workers: int) -> list[dict[str, Any]]:
     # Methods take turns within a case and seed, so that a machine that is slower for a while is slower for all.
+    others = tuple(method for method in rounds.METHODS if method not in rounds.COMPARED)
     tasks = [
-        rounds.Round(case, seed, method, quick) for seed in seeds for case in chosen for method in rounds.METHODS
+        rounds.Round(case, seed, method, quick)
+        for methods in (rounds.COMPARED, others) for seed in seeds for case in chosen for method in methods
     ]  # fmt: skip
     if os.environ.get("FINISHED") == "1":
         return [rounds.run(task, _DIRECTORY) for task in tasks if rounds.finished(task, _DIRECTORY)]

@@ -26,8 +26,7 @@ class Case:
     dataset: str
     epochs: int
     learning_rate: str
-    fine_tune_rate: str = "0.002"
-    """Of the fine-tuning after every pruning step, the same for all methods."""
+    """Of the dense model's training and, the same for all methods, of the fine-tuning after every pruning step."""
     batch_size: int = 64
     weight_decay: str = "0.05"
 

@@ -17,6 +17,7 @@ _TITLES = {
     "paper": "paper, equation 3 as printed", "paper_corrected": "PaperCorrected", "per_joule": "PerJoule",
     "knapsack": "**Knapsack**", "knapsack_single": "**Knapsack**, steered at batch 1",
     "tp_uniform": "Torch-Pruning uniform L2", "tp_global": "Torch-Pruning global L2",
+    "scratch": "Knapsack's network from scratch",
     "tp_taylor": "Torch-Pruning global Taylor", "tp_isomorphic": "Torch-Pruning isomorphic Taylor",
 }  # fmt: skip
 

@@ -34,8 +34,8 @@ class Effort:
     dense_epochs_share: float = 1.0
 
 
-QUICK = Effort(max_iterations=4, fine_tune_epochs=1, window_seconds=0.3, pairs=5, dense_epochs_share=0.5)
-FULL = Effort(max_iterations=10, fine_tune_epochs=1, window_seconds=1.0, pairs=7)
+QUICK = Effort(max_iterations=2, fine_tune_epochs=1, window_seconds=0.3, pairs=5, dense_epochs_share=0.5)
+FULL = Effort(max_iterations=6, fine_tune_epochs=3, window_seconds=1.0, pairs=7)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def config_of(case: Case, seed: int, effort: Effort, work: Path, mode: Mode = MO
         objective__energyReductionPercent=OUT_OF_REACH_PERCENT, objective__maxAccuracyDropPoints=BUDGET_POINTS,
         algorithm__allocation=mode.allocation, algorithm__alpha=mode.alpha, algorithm__beta=mode.beta,
         algorithm__seed=seed, algorithm__maxIterations=effort.max_iterations,
-        algorithm__fineTune__epochs=effort.fine_tune_epochs, algorithm__fineTune__learningRate=case.fine_tune_rate,
+        algorithm__fineTune__epochs=effort.fine_tune_epochs, algorithm__fineTune__learningRate=case.learning_rate,
         algorithm__fineTune__batchSize=case.batch_size,
         measurement__meter="Estimate", measurement__minimumProvenance="Estimated", measurement__windowSeconds=1,
         measurement__batchSize=mode.batch_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import time
@@ -11,17 +12,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from coppice_api.bundle import PruningStep
 from coppice_pruner.data import Splits
 from coppice_pruner.deployment import folded
 from coppice_pruner.measurement import Comparison, average, compare, model_workload, one_thread
 from coppice_pruner.meters import Meter
 from coppice_pruner.meters.estimate import open_estimate
-from coppice_pruner.training import evaluate
+from coppice_pruner.models import LoadedModel
+from coppice_pruner.surgery import apply_plan
+from coppice_pruner.training import evaluate, fine_tune
 from tests.bench.engine import cases, ours, peers
+from tests.bench.machine import machine
 
-_FIRST = ("knapsack", "knapsack_single")
-METHODS = ("dense", *_FIRST, *peers.SETTINGS, *(mode for mode in ours.MODES if mode not in _FIRST))
-"""What is compared first comes first: an interrupted benchmark has said the most by then."""
+SCRATCH = "scratch"
+"""The network that Knapsack arrived at, with new weights, trained like a dense one for as long as it had in all."""
+_OURS = ("knapsack", "knapsack_single")
+COMPARED = ("dense", *_OURS, *peers.SETTINGS)
+"""For all seeds before the others: an interrupted benchmark has said the most by then."""
+METHODS = (*COMPARED, *(mode for mode in ours.MODES if mode not in _OURS), SCRATCH)
 BATCH_SIZE = 32
 
 
@@ -53,16 +61,39 @@ def run(task: Round, directory: Path) -> dict[str, Any]:
         return row
     torch.set_num_threads(1)
     row = _row(task, directory)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".tmp")
-    aside.write_text(json.dumps(row))
-    aside.rename(path)
+    _write(path, row)
     return row
 
 
 def finished(task: Round, directory: Path) -> bool:
     """Return whether a round was done before."""
     return _path(task, directory).is_file()
+
+
+def _from_scratch(task: Round, dense: LoadedModel, data: Splits, effort: ours.Effort, directory: Path) -> nn.Module:
+    knapsack = dataclasses.replace(task, method="knapsack")
+    run(knapsack, directory)
+    plan = [PruningStep.model_validate(step) for step in json.loads(_plan_path(knapsack, directory).read_text())]
+    module = copy.deepcopy(apply_plan(dense.module, dense.example_inputs(), plan))
+    torch.manual_seed(task.seed)
+    for layer in module.modules():
+        if hasattr(layer, "reset_parameters"):
+            layer.reset_parameters()
+    case = _case(task.case, task.quick)
+    epochs = case.epochs + effort.max_iterations * effort.fine_tune_epochs
+    fine_tune(module, data, case.settings(epochs), seed=task.seed)
+    return module
+
+
+def _plan_path(task: Round, directory: Path) -> Path:
+    return directory / "plans" / f"{task.name}.json"
+
+
+def _write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".tmp")
+    aside.write_text(json.dumps(content))
+    aside.rename(path)
 
 
 def _path(task: Round, directory: Path) -> Path:
@@ -75,12 +106,14 @@ def train(case: str, seed: int, quick: bool, directory: Path) -> None:
     _dense(case, seed, quick, directory)
 
 
-def _dense(case: str, seed: int, quick: bool, directory: Path) -> tuple[Any, Splits]:
-    chosen = cases.CASES[case]
-    if quick:
-        share = ours.QUICK.dense_epochs_share
-        chosen = dataclasses.replace(chosen, epochs=max(1, round(share * chosen.epochs)))
-    return cases.dense(chosen, seed, directory / ("dense-quick" if quick else "dense"))
+def _case(name: str, quick: bool) -> cases.Case:
+    case = cases.CASES[name]
+    share = ours.QUICK.dense_epochs_share if quick else 1.0
+    return dataclasses.replace(case, epochs=max(1, round(share * case.epochs)))
+
+
+def _dense(case: str, seed: int, quick: bool, directory: Path) -> tuple[LoadedModel, Splits]:
+    return cases.dense(_case(case, quick), seed, directory / ("dense-quick" if quick else "dense"))
 
 
 def _row(task: Round, directory: Path) -> dict[str, Any]:
@@ -102,14 +135,17 @@ def _row(task: Round, directory: Path) -> dict[str, Any]:
                 for item in result.iterations
             ],
         }  # fmt: skip
+        _write(_plan_path(task, directory), [step.model_dump() for step in result.model.pruning_plan])
     elif task.method in peers.SETTINGS:
         module, _ = peers.prune_with(peers.SETTINGS[task.method], dense.module, data, config)
+    elif task.method == SCRATCH:
+        module = _from_scratch(task, dense, data, effort, directory)
     seconds = time.monotonic() - begin
     found = evaluate(module, data.evaluation, data.task)
     row = {
         "model": task.case, "dataset": cases.CASES[task.case].dataset, "method": task.method, "seed": task.seed,
         "accuracy_dense": base.accuracy_ratio, "accuracy": found.accuracy_ratio,
-        "provenance": meter.provenance.value, "seconds": round(seconds, 1),
+        "provenance": meter.provenance.value, "seconds": round(seconds, 1), "commit": machine()["commit"],
         "memory_reduction_ratio": 1 - _bytes(module) / _bytes(dense.module), **extra,
     }  # fmt: skip
     if task.method == "dense":

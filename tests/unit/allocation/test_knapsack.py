@@ -95,10 +95,10 @@ def test_joules_are_taken_where_they_are_cheap_to_give() -> None:
     assert Knapsack().propose(instance, step=0.15) == {"dear": (1, 2, 3, 4, 5)}
 
 
-def test_a_step_is_a_share_of_the_dense_model() -> None:
+def test_a_step_is_a_share_of_what_the_model_costs_now() -> None:
     half_done = context({"g": (1.0,) * 10}, dense={"g": 20}, slopes=(1.0, 0.0))
     kept = Knapsack().propose(half_done, step=0.1)
-    assert len(kept["g"]) == 8, "0.1 of 20 J are 2 of the 10 J that are left"
+    assert len(kept["g"]) == 9, "0.1 of the 10 J that are left of 20 J"
 
 
 def test_nothing_left_to_remove_is_an_empty_proposal() -> None:
