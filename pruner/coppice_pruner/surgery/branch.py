@@ -75,11 +75,12 @@ def remove_dead(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         model: After `Constant`s were put in.
         inputs: One batch; only its shapes and, for integers, its values matter.
     """
-    constants = {name: module for name, module in model.named_modules() if isinstance(module, Constant)}
-    before = _output_shapes(model, inputs, constants)
+    maps = {name: item for name, item in model.named_modules() if isinstance(item, Constant) and item.spatial}
+    before = _output_shapes(model, inputs, maps) if maps else {}
     for name in _dead(model, inputs):
         model.set_submodule(name, nn.Identity())
-    _set_strides(model, inputs, constants, before)
+    if maps:
+        _set_strides(model, inputs, maps, before)
 
 
 def _dead(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[str]:
@@ -136,7 +137,7 @@ def _set_strides(
 
     def adjust(module: nn.Module, given: tuple[Tensor, ...], name: str) -> None:
         assert isinstance(module, Constant)
-        if module.spatial and name in wanted:
+        if name in wanted:
             module.stride = max(1, round(given[0].shape[2] / wanted[name][2]))
 
     # Before it runs, since the sum behind it fails as long as the shape is wrong.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from coppice_pruner.errors import SurgeryRefusedError
 from coppice_pruner.surgery.groups import ChannelGroup, traced_groups
-from coppice_pruner.surgery.invariant import passed_by, probe
+from coppice_pruner.surgery.invariant import cut_holds, passed_by, why_not
 
 _SAMPLES = 2
 """What a wrong cut does shows in every sample, and whether outputs depend on inputs in two; each step is then checked
@@ -63,8 +64,9 @@ def inspect_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Insp
     """Return what can be pruned and what cannot, after trying a cut of every group on a copy.
 
     The graph alone does not show everything: a softmax over channels, a head size kept in an attribute, or a
-    reshape across channels only shows when a cut model is compared with the masked dense one. Each group is cut
-    by one atom, and dropped as a whole, and compared: a few forward passes and copies a group, so call it once a run.
+    reshape across channels only shows when a cut model is compared with the masked dense one. Groups are cut by one
+    atom, and dropped as a whole, and compared: all at once, and where that fails in halves, down to the one at fault.
+    That is a few forward passes, or where much fails a few for every group, so call it once a run.
 
     Args:
         model: The model; not changed.
@@ -73,16 +75,31 @@ def inspect_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Insp
     Raises:
         SurgeryRefusedError: If the model cannot be traced.
     """
-    groups, refused = [], []
     inputs = tuple(_noise(item[:_SAMPLES]) for item in example_inputs)
-    for group, reason in traced_groups(model, example_inputs):
-        if reason is None:
-            reason = probe(model, group, inputs)
-        if reason is None:
-            groups.append(replace(group, droppable=passed_by(model, group, inputs)))
-        else:
-            refused.append(Refusal(group.name, reason))
-    return Inspection(tuple(groups), tuple(refused))
+    traced = traced_groups(model, example_inputs)
+    cuttable = _passing(
+        [group for group, reason in traced if reason is None], lambda some: cut_holds(model, some, inputs)
+    )
+    droppable = _passing(
+        [group for group, _ in traced if group.name in cuttable], lambda some: passed_by(model, some, inputs)
+    )
+    reasons = {
+        group.name: reason or why_not(model, group, inputs) for group, reason in traced if group.name not in cuttable
+    }
+    return Inspection(
+        tuple(replace(group, droppable=group.name in droppable) for group, _ in traced if group.name in cuttable),
+        tuple(Refusal(name, reason) for name, reason in reasons.items() if reason is not None),
+    )
+
+
+def _passing(groups: Sequence[ChannelGroup], passes: Callable[[Sequence[ChannelGroup]], bool]) -> frozenset[str]:
+    """Return the names of those that pass: all of them together, or what passes of either half."""
+    if not groups or passes(groups):
+        return frozenset(group.name for group in groups)
+    if len(groups) == 1:
+        return frozenset()
+    middle = len(groups) // 2
+    return _passing(groups[:middle], passes) | _passing(groups[middle:], passes)
 
 
 def _noise(example: Tensor) -> Tensor:

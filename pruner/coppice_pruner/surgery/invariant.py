@@ -100,7 +100,22 @@ def _refuse_difference(difference: float, names: Iterable[str]) -> None:
         )
 
 
-def probe(model: nn.Module, group: ChannelGroup, inputs: tuple[Tensor, ...]) -> str | None:
+def cut_holds(model: nn.Module, groups: Sequence[ChannelGroup], inputs: tuple[Tensor, ...]) -> bool:
+    """Return whether all of these groups can lose an atom at once: what `why_not` finds for each is then nothing.
+
+    Args:
+        model: Not changed.
+        groups: Groups of the model.
+        inputs: One batch that is not constant.
+    """
+    try:
+        return _cut_difference(model, groups, inputs) <= TOLERANCE
+    except Exception as error:  # whatever a model's own code raises when a width changes
+        _log.debug("%d groups do not hold together: %s", len(groups), error)
+        return False
+
+
+def why_not(model: nn.Module, group: ChannelGroup, inputs: tuple[Tensor, ...]) -> str | None:
     """Return why a group cannot be pruned, found by cutting its first atom off a copy; None if it can.
 
     Args:
@@ -108,13 +123,8 @@ def probe(model: nn.Module, group: ChannelGroup, inputs: tuple[Tensor, ...]) -> 
         group: A group of the model.
         inputs: One batch that is not constant.
     """
-    if group.width <= group.atom:
-        # Pruned to the end: still a group, with no cut left to try.
-        return None
-    gone = group.atoms[0]
-    masked = _masked_copy(model, group, gone)
     try:
-        difference = _difference(masked, slice_copy(model, [(group, gone)], inputs), inputs)
+        difference = _cut_difference(model, [group], inputs)
     except Exception as error:  # whatever a model's own code raises when a width changes
         return (
             f"module {group.name}: the model does not run without some of its channels ({_first_line(error)}); "
@@ -131,45 +141,59 @@ def probe(model: nn.Module, group: ChannelGroup, inputs: tuple[Tensor, ...]) -> 
     return None
 
 
-def passed_by(model: nn.Module, group: ChannelGroup, inputs: tuple[Tensor, ...]) -> bool:
-    """Return whether all channels of a group may go: something passes by them, and dropping them is masking them.
+def _cut_difference(model: nn.Module, groups: Sequence[ChannelGroup], inputs: tuple[Tensor, ...]) -> float:
+    # Pruned to the end it is still a group, with no cut left to try.
+    removals = [(group, group.atoms[0]) for group in groups if group.width > group.atom]
+    if not removals:
+        return 0.0
+    return _difference(_masked_copy(model, removals), slice_copy(model, removals, inputs, shared=True), inputs)
+
+
+def passed_by(model: nn.Module, groups: Sequence[ChannelGroup], inputs: tuple[Tensor, ...]) -> bool:
+    """Return whether all channels of all of these groups may go: something passes by them, and dropping is masking.
 
     Args:
         model: Not changed.
-        group: A group of the model that may be pruned.
+        groups: Groups of the model that may be pruned.
         inputs: One batch of at least two different samples.
     """
+    if not all(_alone_read(model, group) for group in groups):
+        return False
+    removals = [(group, range(group.width)) for group in groups]
+    try:
+        outputs = _outputs(_masked_copy(model, removals), inputs)
+        numbers = [item for item in outputs if item.is_floating_point()]
+        if not any(bool((item - item[:1]).abs().max() > 1e-5 * item.abs().max()) for item in numbers):
+            return False
+        dropped = slice_copy(model, removals, inputs, shared=True)
+        return _distance(outputs, _outputs(dropped, inputs)) <= TOLERANCE
+    except Exception as error:  # whatever a model's own code raises when a branch is gone
+        _log.debug("%d groups cannot be dropped together: %s", len(groups), error)
+        return False
+
+
+def _alone_read(model: nn.Module, group: ChannelGroup) -> bool:
+    """Return whether no reader reads other channels too; it would not become a constant."""
     read = dict.fromkeys(group.consumers, 0)
     for coupling in group.couplings:
         if coupling.side is Side.INPUT:
             read[coupling.module] += sum(len(indices) for indices in coupling.channels)
-    if any(count != layer_widths(model.get_submodule(name))[0] for name, count in read.items()):
-        # A reader of other channels too does not become a constant.
-        return False
-    everything = range(group.width)
-    masked = _masked_copy(model, group, everything)
-    try:
-        with torch.no_grad(), evaluating(masked):
-            outputs = [item for item in tensors(masked(*inputs)) if item.is_floating_point()]
-        if not any(bool((item - item[:1]).abs().max() > 1e-5 * item.abs().max()) for item in outputs):
-            return False
-        return _difference(masked, slice_copy(model, [(group, everything)], inputs), inputs) <= TOLERANCE
-    except Exception as error:  # whatever a model's own code raises when a branch is gone
-        _log.debug("group %s cannot be dropped: %s", group.name, error)
-        return False
+    return all(count == layer_widths(model.get_submodule(name))[0] for name, count in read.items())
 
 
-def _masked_copy(model: nn.Module, group: ChannelGroup, channels: Sequence[int]) -> nn.Module:
+def _masked_copy(model: nn.Module, removals: Sequence[tuple[ChannelGroup, Sequence[int]]]) -> nn.Module:
     """Return a model that shares its parameters with another one but for those that masking changes."""
     changed = {
         id(parameter)
+        for group, _ in removals
         for coupling in group.couplings
         if coupling.side is Side.INPUT
         for parameter in model.get_submodule(coupling.module).parameters()
     }
     # Copying a transformer once for each of its groups took longer than running it.
     masked = copy.deepcopy(model, {id(item): item for item in model.parameters() if id(item) not in changed})
-    mask(masked, group, channels)
+    for group, channels in removals:
+        mask(masked, group, channels)
     return masked
 
 
@@ -197,8 +221,15 @@ def group_count(model: nn.Module, name: str) -> int:
 
 
 def _difference(first: nn.Module, second: nn.Module, inputs: tuple[Tensor, ...]) -> float:
-    with torch.no_grad(), _full_precision(), evaluating(first), evaluating(second):
-        want, got = list(tensors(first(*inputs))), list(tensors(second(*inputs)))
+    return _distance(_outputs(first, inputs), _outputs(second, inputs))
+
+
+def _outputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    with torch.no_grad(), _full_precision(), evaluating(model):
+        return list(tensors(model(*inputs)))
+
+
+def _distance(want: Sequence[Tensor], got: Sequence[Tensor]) -> float:
     if [item.shape for item in want] != [item.shape for item in got]:
         return float("inf")
     worst = 0.0

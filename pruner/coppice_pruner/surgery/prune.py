@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
@@ -33,10 +34,20 @@ def prune(model: nn.Module, example_inputs: tuple[Tensor, ...], kept: Mapping[st
 
 
 def slice_copy(
-    model: nn.Module, removals: Iterable[tuple[ChannelGroup, Sequence[int]]], example_inputs: tuple[Tensor, ...]
-) -> nn.Module:
-    """Return a copy of the model without some channels of some of its groups; a group that loses all is dropped."""
-    pruned = copy.deepcopy(model)
+    model: nn.Module, removals: Iterable[tuple[ChannelGroup, Sequence[int]]], example_inputs: tuple[Tensor, ...],
+    *, shared: bool = False,
+) -> nn.Module:  # fmt: skip
+    """Return a copy of the model without some channels of some of its groups; a group that loses all is dropped.
+
+    Args:
+        model: Not changed.
+        removals: Groups of the model, each with the channels that go.
+        example_inputs: One batch.
+        shared: Whether what is not cut is the model's own tensors: for a look, not for training.
+    """
+    # A cut makes new parameters, it never writes into those there were.
+    own = itertools.chain(model.parameters(), model.buffers()) if shared else ()
+    pruned = copy.deepcopy(model, {id(item): item for item in own})
     removed: dict[tuple[str, Side], set[int]] = {}
     dropped = []
     for group, channels in removals:
