@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,15 +58,20 @@ CASES = {
 }  # fmt: skip
 
 
-def dense(case: Case, seed: int, kept: Path) -> tuple[LoadedModel, Splits]:
+def dense(case: Case, seed: int, kept: Path, *, train_share: float = 1.0) -> tuple[LoadedModel, Splits]:
     """Return the trained dense model of a case and its data.
 
     Args:
         case: Which.
         seed: Of weights and order.
         kept: Directory in which trained weights are looked for and left.
+        train_share: Share of the training split that is used, for this and for everything after.
     """
     data = load(case.dataset)
+    if train_share < 1.0:
+        # Drawn, since the samples of a class may lie together.
+        chosen = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+        data = dataclasses.replace(data, train=data.train.take(chosen[: round(train_share * len(chosen))]))
     torch.manual_seed(seed)
     module = build(case.architecture)
     path = kept / f"{case.name}-{seed}.safetensors"

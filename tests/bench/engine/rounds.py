@@ -113,7 +113,8 @@ def _case(name: str, quick: bool) -> cases.Case:
 
 
 def _dense(case: str, seed: int, quick: bool, directory: Path) -> tuple[LoadedModel, Splits]:
-    return cases.dense(_case(case, quick), seed, directory / ("dense-quick" if quick else "dense"))
+    kept = directory / ("dense-quick" if quick else "dense")
+    return cases.dense(_case(case, quick), seed, kept, train_share=(ours.QUICK if quick else ours.FULL).train_share)
 
 
 def _row(task: Round, directory: Path) -> dict[str, Any]:

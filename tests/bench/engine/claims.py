@@ -1,0 +1,111 @@
+"""What the rows say of claims: against peers, of the paper's Table 1, and beside training from scratch."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from tests.bench.engine import cases, peers, rounds
+
+Row = dict[str, Any]
+_PAPER = {"magnitude": 0.165, "beta0": 0.184, "alpha0": 0.451, "paper": 0.426}
+"""Energy saved in the paper's Table 1; alpha = 0 there at 9.8 points of accuracy lost, which no budget here allows."""
+
+
+def peers_table(rows: Sequence[Row]) -> str:
+    """Return Knapsack beside the best setting of Torch-Pruning, at batch 32 and at batch 1, seed by seed."""
+    lines = [
+        "| model | batch | seeds | Knapsack | best Torch-Pruning | ahead by, points | beyond both intervals |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for case in _present(rows):
+        for batch, method, key in (("32", "knapsack", ""), ("1", "knapsack_single", "single")):
+            seeds = sorted(
+                _seeds(rows, case, method).intersection(*(_seeds(rows, case, peer) for peer in peers.SETTINGS))
+            )
+            if not seeds:
+                continue
+            saved = {name: _saved(rows, case, name, seeds, key) for name in (method, *peers.SETTINGS)}
+            best = max(peers.SETTINGS, key=lambda name: statistics.fmean(item[0] for item in saved[name]))
+            ahead = [mine[0] - theirs[0] for mine, theirs in zip(saved[method], saved[best], strict=True)]
+            apart = sum(
+                mine[1] > max(saved[peer][place][2] for peer in peers.SETTINGS)
+                for place, mine in enumerate(saved[method])
+            )
+            lines.append(
+                f"| {case} | {batch} | {len(seeds)} | {_mean(saved[method]):.1%} | {best}: {_mean(saved[best]):.1%} | "
+                f"{100 * statistics.fmean(ahead):+.1f} [{100 * min(ahead):+.1f}, {100 * max(ahead):+.1f}] | "
+                f"{apart} of {len(seeds)} seeds |"
+            )
+    return "\n".join(lines)
+
+
+def paper_table(rows: Sequence[Row]) -> str:
+    """Return the paper's rows beside what the same settings save here within the accuracy budget."""
+    chosen = [case for case in _present(rows) if all(_seeds(rows, case, method) for method in _PAPER)]
+    lines = [
+        f"| setting | paper | {' | '.join(chosen)} |",
+        f"| --- | --- |{' --- |' * len(chosen)}",
+    ]
+    for method, figure in _PAPER.items():
+        found = " | ".join(f"{_mean(_saved(rows, case, method, None, '')):.1%}" for case in chosen)
+        lines.append(f"| {method} | {figure:.1%} | {found} |")
+    claims = {
+        "equation 3 saves more than magnitude": ("paper", "magnitude"),
+        "equation 3 saves more than it does with beta = 0": ("paper", "beta0"),
+        "alpha = 0 saves more than both weights": ("alpha0", "paper"),
+    }
+    parts = ["\n".join(lines), ""]
+    for claim, (more, less) in claims.items():
+        holds = [case for case in chosen if _more_on_every_seed(rows, case, more, less)]
+        parts.append(f"- *{claim}*, on every seed and beyond its intervals: {', '.join(holds) or 'on none of them'}.")
+    return "\n".join(parts)
+
+
+def scratch_table(rows: Sequence[Row]) -> str:
+    """Return the accuracy of Knapsack's network beside the same network trained from new weights."""
+    lines = [
+        "| model | seeds | dense | Knapsack | the same network from scratch |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for case in _present(rows):
+        seeds = sorted(_seeds(rows, case, "knapsack") & _seeds(rows, case, rounds.SCRATCH))
+        if seeds:
+            pruned, scratch = (_rows(rows, case, method, seeds) for method in ("knapsack", rounds.SCRATCH))
+            lines.append(
+                f"| {case} | {len(seeds)} | {statistics.fmean(row['accuracy_dense'] for row in pruned):.2%} | "
+                f"{statistics.fmean(row['accuracy'] for row in pruned):.2%} | "
+                f"{statistics.fmean(row['accuracy'] for row in scratch):.2%} |"
+            )
+    return "\n".join(lines)
+
+
+def _more_on_every_seed(rows: Sequence[Row], case: str, more: str, less: str) -> bool:
+    seeds = sorted(_seeds(rows, case, more) & _seeds(rows, case, less))
+    pairs = zip(_saved(rows, case, more, seeds, ""), _saved(rows, case, less, seeds, ""), strict=True)
+    return bool(seeds) and all(one[1] > other[2] for one, other in pairs)
+
+
+def _present(rows: Sequence[Row]) -> list[str]:
+    return [case for case in cases.CASES if any(row["model"] == case for row in rows)]
+
+
+def _seeds(rows: Sequence[Row], case: str, method: str) -> set[int]:
+    return {row["seed"] for row in rows if row["model"] == case and row["method"] == method}
+
+
+def _rows(rows: Sequence[Row], case: str, method: str, seeds: Sequence[int] | None) -> list[Row]:
+    found = [row for row in rows if row["model"] == case and row["method"] == method]
+    return sorted((row for row in found if seeds is None or row["seed"] in seeds), key=lambda row: row["seed"])
+
+
+def _saved(
+    rows: Sequence[Row], case: str, method: str, seeds: Sequence[int] | None, key: str
+) -> list[tuple[float, float, float]]:
+    values = [row[key] if key else row for row in _rows(rows, case, method, seeds)]
+    return [(value["energy_reduction_ratio"], *value["energy_reduction_interval"]) for value in values]
+
+
+def _mean(saved: Sequence[tuple[float, float, float]]) -> float:
+    return statistics.fmean(item[0] for item in saved)
