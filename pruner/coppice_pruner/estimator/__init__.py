@@ -16,7 +16,6 @@ from coppice_pruner.estimator.calibration import (
 from coppice_pruner.estimator.device import (
     DEVICES,
     Basis,
-    CompanyCosts,
     DeviceProfile,
     Figure,
     KindCosts,
@@ -35,7 +34,6 @@ __all__ = [
     "Basis",
     "Calibration",
     "CalibrationError",
-    "CompanyCosts",
     "DeviceProfile",
     "Estimate",
     "Figure",

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from coppice_pruner.errors import PrunerError
-from coppice_pruner.estimator.device import CompanyCosts, KindCosts
+from coppice_pruner.estimator.device import KindCosts
 from coppice_pruner.estimator.operators import Kind, Operator
 from coppice_pruner.estimator.roofline import spilled_bytes
 
@@ -68,12 +68,12 @@ class Calibration:
     cache_bytes: float
     median_error_ratio: float
     """On the samples themselves; `cross_validate` says how it does on others."""
-    company: CompanyCosts = field(default_factory=CompanyCosts)
+    company_ratio: float = 1.0
+    """What operators take in a whole model, over what they take by themselves."""
 
     def model_seconds(self, operators: Sequence[Operator]) -> float:
         """Return the time of a whole model."""
-        count = sum(operator.kind is not Kind.VIEW for operator in operators)
-        return self.company.ratio * self.seconds(operators) + self.company.operator_seconds * count
+        return self.company_ratio * self.seconds(operators)
 
     def seconds(self, operators: Sequence[Operator]) -> float:
         """Return the time of some operators by themselves."""
@@ -99,7 +99,8 @@ def calibrate(samples: Sequence[Sample]) -> Calibration:
     fit = min((_fitted(pieces, size) for size in CACHE_CHOICES_BYTES), key=lambda item: item.median_error_ratio)
     if not models:
         return fit
-    fit = replace(fit, company=_company(fit, models))
+    # One figure: a second one for each operator, fitted to one family, was up to 60 % off on small models of another.
+    fit = replace(fit, company_ratio=statistics.median(item.seconds / fit.seconds(item.operators) for item in models))
     return replace(fit, median_error_ratio=median_error_ratio(fit, samples))
 
 
@@ -124,18 +125,6 @@ def median_error_ratio(fit: Calibration, samples: Sequence[Sample]) -> float:
     return statistics.median(
         abs((fit.model_seconds if item.whole else fit.seconds)(item.operators) / item.seconds - 1.0) for item in samples
     )
-
-
-def _company(fit: Calibration, models: Sequence[Sample]) -> CompanyCosts:
-    rows = [
-        (fit.seconds(item.operators) / item.seconds,
-         sum(operator.kind is not Kind.VIEW for operator in item.operators) / item.seconds)
-        for item in models
-    ]  # fmt: skip
-    matrix = np.array(rows)
-    sizes = np.maximum(matrix.max(axis=0), 1e-300)
-    ratio, operator_seconds = (_solve(matrix / sizes) / sizes).tolist()
-    return CompanyCosts(ratio=ratio, operator_seconds=operator_seconds)
 
 
 def _fitted(samples: Sequence[Sample], cache_bytes: float) -> Calibration:

@@ -67,15 +67,6 @@ class KindCosts(_Model):
     """For a byte beyond the cache, besides."""
 
 
-class CompanyCosts(_Model):
-    """Fitted: what operators cost in a whole model, beyond what they cost by themselves."""
-
-    ratio: _NotNegative = 1.0
-    """Times what they take alone."""
-    operator_seconds: _NotNegative = 0.0
-    """And this for each."""
-
-
 class DeviceProfile(_Model):
     """What is known of a device."""
 
@@ -99,7 +90,8 @@ class DeviceProfile(_Model):
     """What an operator touches beyond this goes to memory."""
     fitted: dict[Kind, KindCosts] = {}
     """For kinds left out, the roofline of the peaks."""
-    company: CompanyCosts = CompanyCosts()
+    company_ratio: _NotNegative = 1.0
+    """Fitted: what operators take in a whole model, over what they take by themselves."""
     fit: dict[str, Any] = {}
     """How `fitted` came about: samples, machine, date, error by cross-validation."""
 

@@ -37,7 +37,7 @@ def fitted_profile(samples: Sequence[Sample], meter: EstimateMeter) -> DevicePro
         busy_watts=watts,
         cache_bytes=Figure(value=found.cache_bytes, basis=Basis.FITTED, source=fitted),
         fitted=dict(found.kinds),
-        company=found.company,
+        company_ratio=found.company_ratio,
         fit={
             "samples": len(samples),
             "families": sorted({item.family for item in samples}),

@@ -107,9 +107,9 @@ def _parts(operator: Operator, device: DeviceProfile, dtype: str) -> tuple[float
             + operator.weight_bytes * fitted.weight_byte_seconds
             + spilled * fitted.spilled_byte_seconds
         )
-        ratio, each = device.company.ratio, device.company.operator_seconds if operator.kind is not Kind.VIEW else 0.0
+        ratio = device.company_ratio
         return (
-            ratio * fitted.operator_seconds + each, ratio * operator.padded_flops * fitted.flop_seconds, ratio * moving
+            ratio * fitted.operator_seconds, ratio * operator.padded_flops * fitted.flop_seconds, ratio * moving
         )  # fmt: skip
     if operator.kind is Kind.VIEW:
         return 0.0, 0.0, 0.0

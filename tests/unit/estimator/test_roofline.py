@@ -13,7 +13,6 @@ from coppice_pruner.errors import InputRefusedError
 from coppice_pruner.estimator import (
     DEVICES,
     Basis,
-    CompanyCosts,
     DeviceProfile,
     Figure,
     Kind,
@@ -74,11 +73,10 @@ def test_half_the_precision_moves_half_the_bytes_but_not_those_of_integers() -> 
 def test_a_calibrated_device_adds_up_fitted_terms_in_company() -> None:
     costs = KindCosts(operator_seconds=2e-5, flop_seconds=1e-12, byte_seconds=1e-9, weight_byte_seconds=2e-9)
     calibrated = device(
-        fitted={Kind.CONVOLUTION: costs}, company=CompanyCosts(ratio=1.5, operator_seconds=3e-6),
-        busy_watts=figure(6.0),
+        fitted={Kind.CONVOLUTION: costs}, company_ratio=1.5, busy_watts=figure(6.0),
     )  # fmt: skip
     found = estimate([HEAVY], calibrated, batch_size=2)
-    assert found.seconds == pytest.approx(1.5 * (2e-5 + 8e9 * 1e-12 + 1e6 * 1e-9 + 1e6 * 2e-9) + 3e-6)
+    assert found.seconds == pytest.approx(1.5 * (2e-5 + 8e9 * 1e-12 + 1e6 * 1e-9 + 1e6 * 2e-9))
     assert found.energy_joules == pytest.approx(6.0 * found.seconds / 2)
 
 
