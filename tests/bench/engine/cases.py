@@ -47,7 +47,7 @@ def _case(name: str, source: str, arguments: dict[str, Any], dataset: str, epoch
 CASES = {
     case.name: case
     for case in (
-        _case("cnn-digits", "vgg", {"widths": [[32, 32], [64, 64], [128, 128]]}, "digits", 15, "0.003"),
+        _case("cnn-digits", "vgg", {"widths": [[32, 32], [64, 64], [128, 128]]}, "digits", 30, "0.001"),
         _case("vgg-shapes100", "vgg", {"widths": [[32, 32], [64, 64], [128, 128]], "classes": 100}, "shapes100", 12,
               "0.004"),
         _case("resnet-shapes100", "resnet", {"widths": [24, 48, 96], "blocks": 2, "classes": 100}, "shapes100", 10,
