@@ -30,6 +30,11 @@ bench: $(STAMP) ## Measure the operator, predictions and a transformer; JSON in 
 	@$(BIN)/python -m devcluster build > /dev/null
 	@$(BIN)/python -m tests.bench $(BENCH)
 
+.PHONY: bench-operator
+bench-operator: $(STAMP) ## Settle up to 10,000 PruneJobs, beside a reference operator in Go (QUICK=1: 1,000 once)
+	@$(BIN)/python -m devcluster build > /dev/null
+	@$(BIN)/python -m tests.bench operator $(if $(filter 1,$(QUICK)),--quick)
+
 .PHONY: bench-engine
 bench-engine: $(STAMP) ## Compare what methods save at an accuracy budget (hours; QUICK=1 for a look; SEEDS=, CASES=, DOCUMENT=1)
 	@$(BIN)/python -m tests.bench.engine

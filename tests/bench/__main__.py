@@ -29,7 +29,7 @@ def main() -> int:
     for name in options.names or BENCHES:
         print(f"==> {name}", flush=True)
         began = time.monotonic()
-        document = {"bench": name, "machine": machine(), "quick": options.quick, "result": BENCHES[name](options.quick)}
+        document = {"bench": name, "machine": machine(), "quick": options.quick, **BENCHES[name](options.quick)}
         document["seconds"] = round(time.monotonic() - began, 1)
         target = directory / f"{name}.json"
         target.write_text(json.dumps(document, indent=2) + "\n")

@@ -1,0 +1,85 @@
+"""The two operators that are measured, each as a process with its resources."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.builders import prune_job
+
+REFERENCE = Path(__file__).parent / "reference"
+NAMESPACE = "default"
+_CRDS = Path(__file__).parents[3] / "crds"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An operator and what it works on."""
+
+    name: str
+    crds: Path
+    resource: str
+    """group/version/plural."""
+    template: dict[str, Any]
+    """One resource; its Job is made suspended, so no pod follows and the control plane's own work stays small."""
+    command: Callable[[Path], list[str]]
+    """From the path of a kubeconfig."""
+
+    def start(self, kubeconfig: Path) -> subprocess.Popen[bytes]:
+        """Start the operator."""
+        return subprocess.Popen(
+            self.command(kubeconfig), env={**os.environ, "KUBECONFIG": str(kubeconfig)}, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+
+def candidates(reference: Path) -> tuple[Candidate, Candidate]:
+    """Return Coppice's operator and the reference.
+
+    Args:
+        reference: The reference's program.
+    """
+    ours = Candidate(
+        "coppice", _CRDS, "coppice.dev/v1alpha1/prunejobs",
+        prune_job(run__queueName="bench", measurement__minimumProvenance="Estimated"),
+        lambda _kubeconfig: [
+            sys.executable, "-m", "coppice_cli.main", "operator", "--namespace", NAMESPACE, "--host", "127.0.0.1",
+            "--port", "0",
+        ],
+    )  # fmt: skip
+    spec = {"steps": 100, "sparsity": 50, "image": "busybox", "suspend": True}
+    theirs = Candidate(
+        "reference", REFERENCE / "crd.yaml", "example.dev/v1alpha1/prunejobs",
+        {"apiVersion": "example.dev/v1alpha1", "kind": "PruneJob", "spec": spec},
+        lambda kubeconfig: [
+            str(reference), "operator", "--kubeconfig", str(kubeconfig), "--namespace", NAMESPACE, "--qps=-1",
+        ],
+    )  # fmt: skip
+    return ours, theirs
+
+
+def drive(
+    reference: Path, candidate: Candidate, kubeconfig: Path, count: int, directory: Path, *, prefix: str = "bench"
+) -> dict[str, Any]:
+    """Return what the driver saw: resources made as fast as the API server takes them, until all are settled.
+
+    Raises:
+        RuntimeError: If some did not settle.
+    """
+    template = directory / "template.json"
+    template.write_text(json.dumps(candidate.template))
+    done = subprocess.run(
+        [str(reference), "drive", "--kubeconfig", str(kubeconfig), "--namespace", NAMESPACE, "--resource",
+         candidate.resource, "--template", str(template), "--n", str(count), "--prefix", prefix],
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(done.stdout)
+    if found["settled"] != count or found["jobs"] != count:
+        raise RuntimeError(f"{candidate.name}: {found['jobs']} Jobs and {found['settled']} statuses of {count}")
+    return found
