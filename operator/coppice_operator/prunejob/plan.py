@@ -18,7 +18,6 @@ from coppice_api.modelrollout import ModelRolloutSpec
 from coppice_api.prunejob import (
     PruneJob,
     PruneJobStatus,
-    Quantization,
     RolloutReference,
     VariantState,
     VariantStatus,
@@ -89,8 +88,6 @@ def plan(observation: PruneJobObservation, now: datetime) -> Plan:
 
 
 def _unsupported(prunejob: PruneJob) -> str:
-    if prunejob.spec.algorithm.quantization is not Quantization.NONE:
-        return "spec.algorithm.quantization Int8 is not supported by this version: use None"
     for hardware in prunejob.spec.hardware:
         if hardware.nodes > 1:
             return f"spec.hardware[{hardware.name}].nodes is {hardware.nodes}: this version runs on one node; use 1"

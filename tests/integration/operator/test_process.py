@@ -254,13 +254,6 @@ def test_a_killed_operator_doubles_nothing_and_a_restart_writes_nothing(space: S
     assert space.prunejob()["metadata"]["resourceVersion"] == before
 
 
-def test_what_is_not_supported_is_said_and_nothing_is_started(space: Space) -> None:
-    space.apply(algorithm__quantization="Int8")
-    wait_for(lambda: space.condition("Stalled")[1] == "Unsupported", "the verdict")
-    assert "Int8" in space.condition("Stalled")[2]
-    assert space.items("jobs") == []
-
-
 def test_a_restarted_api_server_loses_nothing(space: Space, cluster: Cluster) -> None:
     cluster.restart("kube-apiserver")
     wait_for(cluster.ready, "the API server")

@@ -399,8 +399,8 @@ def test_every_class_of_hardware_has_to_meet_the_target() -> None:
 
 @pytest.mark.parametrize(
     ("values", "said"),
-    [({"algorithm__quantization": "Int8"}, "Int8"), ({"hardware": [{"name": "a", "nodes": 2}]}, "nodes is 2")],
-    ids=["int8", "nodes"],
+    [({"hardware": [{"name": "a", "nodes": 2}]}, "nodes is 2")],
+    ids=["nodes"],
 )
 def test_what_this_version_cannot_do_is_said_and_nothing_is_started(values: Json, said: str) -> None:
     world = World(**values)
@@ -470,6 +470,20 @@ def test_the_job_is_restricted_and_carries_the_whole_contract() -> None:
     assert rules[1]["onExitCodes"]["values"] == [4, 5]
     assert job["spec"]["activeDeadlineSeconds"] == 60
     json.dumps(job)
+
+
+def test_quantization_is_asked_of_the_pod() -> None:
+    prunejob = parsed(stored(algorithm__quantization="Int8"))
+    assert (
+        contract(job_manifest(prunejob, prunejob.spec.hardware[0], default_image="i")).algorithm.quantization == "Int8"
+    )
+
+
+def contract(job: Json) -> RunConfig:
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    return RunConfig.model_validate_json(
+        next(item["value"] for item in container["env"] if item["name"] == ENV_RUN_CONFIG)
+    )
 
 
 def test_names_are_deterministic_and_fit() -> None:
