@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from coppice_api.constants import ENV_POD_IP, ENV_RUN_CONFIG, TERMINATION_LOG, ExitCode
+from coppice_api.constants import ENV_NODES, ENV_POD_IP, ENV_RUN_CONFIG, TERMINATION_LOG, ExitCode
 from coppice_api.run import RUN_SCHEMA, Outcome, RunConfig, RunReport
 from coppice_pruner.pod.server import RunServer
 from coppice_pruner.run import Interrupted, Interruption, Journal, execute, exit_code
@@ -36,19 +36,24 @@ def main(environ: Mapping[str, str]) -> int:
         message = f"{ENV_RUN_CONFIG} is not a run contract of this version ({detail}): use images of one version"
         _leave(RunReport(outcome=Outcome.INPUT_REFUSED, message=message), Path(TERMINATION_LOG))
         return ExitCode.INPUT_REFUSED
+    if int(environ.get(ENV_NODES, "1")) > 1 and "RANK" not in environ:
+        from coppice_pruner.pod.launch import launch
+
+        return launch(config)
     journal = Journal(config.algorithm.max_iterations, _Narrator(), interruption)
-    # Of the processes that torchrun starts one speaks for all.
-    leads = environ.get("RANK", "0") == "0"
+    # Of the processes that torchrun starts one speaks for all, and one in each pod says that it lives.
+    leads, speaks = environ.get("RANK", "0") == "0", environ.get("LOCAL_RANK", "0") == "0"
     try:
-        with contextlib.nullcontext() if not leads else RunServer(
-            journal, environ.get(ENV_POD_IP) or "0.0.0.0", config.http_port,  # noqa: S104 - pods are reached by their address
+        with contextlib.nullcontext() if not speaks else RunServer(
+            journal if leads else None, environ.get(ENV_POD_IP) or "0.0.0.0", config.http_port,  # noqa: S104 - pods are reached by their address
             carbon_intensity_grams_per_kilowatt_hour=config.measurement.carbon_intensity_grams_per_kilowatt_hour,
         ):  # fmt: skip
             report = execute(config, journal)
     except Interrupted:
         _log.info("told to stop; the next pod goes on from the last checkpoint")
         return EXIT_INTERRUPTED
-    if leads:
+    # The answer is one process's to give; a failure may be any pod's own.
+    if leads or (speaks and exit_code(report) != ExitCode.ANSWERED):
         _leave(report, Path(config.termination_log))
     return exit_code(report)
 

@@ -19,7 +19,7 @@ class RunServer:
     """Serves a journal while the run works.
 
     Args:
-        journal: Of the run.
+        journal: Of the run; None says no more than that this pod lives.
         host: Address to bind to.
         port: 0 takes a free one.
         carbon_intensity_grams_per_kilowatt_hour: None reports no grams.
@@ -29,16 +29,22 @@ class RunServer:
     """
 
     def __init__(
-        self, journal: Journal, host: str, port: int, *, carbon_intensity_grams_per_kilowatt_hour: int | None = None
+        self,
+        journal: Journal | None,
+        host: str,
+        port: int,
+        *,
+        carbon_intensity_grams_per_kilowatt_hour: int | None = None,
     ) -> None:
         registry = CollectorRegistry()
-        registry.register(RunCollector(journal, carbon_intensity_grams_per_kilowatt_hour))
+        if journal is not None:
+            registry.register(RunCollector(journal, carbon_intensity_grams_per_kilowatt_hour))
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 if self.path == "/metrics":
                     self._answer(200, CONTENT_TYPE_PLAIN_1_0_0, generate_latest(registry))
-                elif self.path == "/progress":
+                elif self.path == "/progress" and journal is not None:
                     text = journal.progress.model_dump_json(by_alias=True, exclude_none=True)
                     self._answer(200, "application/json", text.encode())
                 elif self.path == "/healthz":

@@ -14,6 +14,7 @@ from pathlib import Path
 from devcluster.node.api import TRANSIENT, Api, ApiError, Json
 from devcluster.node.container import Container, now
 from devcluster.node.guard import Guard
+from devcluster.node.names import Names, NoSuchHostError
 from devcluster.node.probes import Program
 from devcluster.node.rewriting import expand, rewrite
 from devcluster.node.volumes import (
@@ -176,7 +177,7 @@ class Pod:
             await asyncio.sleep(2 * _RETRY_SECONDS)
             item.wait_for("ImagePullBackOff", f'Back-off pulling image "{image}"')
             await asyncio.Event().wait()
-        declared = await self._declared(item)
+        declared, names = await self._declared(item)
         directories = mounts(item.spec, volumes, declared)
         temporary = directories.setdefault("/tmp", str(self._made("tmp")))
         machine = self._machine_environment(temporary, directories)
@@ -186,23 +187,27 @@ class Pod:
             variables[name] = expand(value, variables)
 
         def word(text: str) -> str:
-            return rewrite(expand(text, variables), directories)
+            return names.told(rewrite(expand(text, variables), directories))
 
         # What the machine gives is real already: only what the pod declares speaks of mounts.
-        environment = machine | {name: rewrite(variables[name], directories) for name in declared}
+        environment = machine | {name: names.told(rewrite(variables[name], directories)) for name in declared}
         command = [word(text) for text in (*(item.spec.get("command") or ()), *(item.spec.get("args") or ()))]
         working_directory = Path(rewrite(item.spec.get("workingDir", ""), directories) or temporary)
         program = Program(environment=environment, working_directory=working_directory, word=word)
         await item.run(command, program, self._grace_seconds())
 
-    async def _declared(self, item: Container) -> dict[str, str]:
-        """Return the variables of the spec; wait until what they refer to is there."""
+    async def _declared(self, item: Container) -> tuple[dict[str, str], Names]:
+        """Return the variables of the spec and the pods they name; wait until what they refer to is there."""
         reader = Volumes(self._api, self._pod, self._directory, self.ip)
         while True:
             try:
-                return await reader.environment(item.spec)
+                declared = await reader.environment(item.spec)
+                words = (*(item.spec.get("command") or ()), *(item.spec.get("args") or ()))
+                return declared, await Names.of(self._api, self._pod, self.ip, (*declared.values(), *words))
             except ConfigMissingError as error:
                 item.wait_for("CreateContainerConfigError", str(error))
+            except NoSuchHostError as error:
+                item.wait_for("ContainerCreating", str(error))
             except TRANSIENT as error:
                 _log.warning("variables of %s: %s", self._path, error)
             await asyncio.sleep(_RETRY_SECONDS)
