@@ -411,6 +411,8 @@ class VariantStatus(StatusModel):
     """The Job that runs it."""
     state: VariantState
     """Where the run stands."""
+    reason: ShortString | None = None
+    """Why it stands there, in one word; the reasons of the conditions."""
     phase: ShortString | None = None
     """What the pod is doing: Loading, Baseline, Profiling, Pruning, FineTuning, Measuring, Exporting."""
     iteration: Annotated[int, Field(ge=0)] | None = None
@@ -419,6 +421,8 @@ class VariantStatus(StatusModel):
     """How far the run is."""
     estimated_completion_time: Timestamp | None = None
     """When the pod expects to end."""
+    last_update_time: Timestamp | None = None
+    """When progress was last written here; at most every 10 seconds."""
     accuracy_percent: SignedDecimal | None = None
     """Accuracy of the pruned model on the evaluation split, in percent."""
     dense_accuracy_percent: SignedDecimal | None = None

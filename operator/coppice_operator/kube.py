@@ -27,6 +27,7 @@ _PLURALS = {
     "ModelRollout": "modelrollouts",
     "Job": "jobs",
     "Pod": "pods",
+    "Service": "services",
     "Deployment": "deployments",
     "Event": "events",
 }

@@ -1,10 +1,11 @@
-"""Asks running pods how far they are. A pod that does not answer is no event at all."""
+"""Asks running pods how far they are. A pod that does not answer once is no event; one that stays silent is."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import aiohttp
 from pydantic import ValidationError
@@ -13,8 +14,11 @@ from coppice_api.constants import LABEL_HARDWARE, LABEL_PRUNEJOB, POD_HTTP_PORT
 from coppice_api.run import Progress
 from coppice_operator.cache import Cache
 from coppice_operator.plan import JsonObject
+from coppice_operator.prunejob.nodes import LABEL_JOB, leads
 
 INTERVAL_SECONDS = 2.0
+SILENCE = timedelta(seconds=60)
+"""After so long a running pod that does not answer is said to."""
 _TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 _MAX_BYTES = 1 << 16
 _AT_ONCE = 64
@@ -29,17 +33,26 @@ class ProgressPoller:
 
     Args:
         cache: Of the pods; only those whose Job is in it too are asked.
-        changed: Told whose progress is new.
+        changed: Told whose progress is new, who has fallen silent and who answers again.
+        now: The time, UTC.
     """
 
-    def __init__(self, cache: Cache, changed: Callable[[Subject], None]) -> None:
-        self._cache, self._changed = cache, changed
+    def __init__(
+        self, cache: Cache, changed: Callable[[Subject], None], now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._cache, self._changed, self._now = cache, changed, now
         self._answers: dict[Subject, Progress] = {}
+        self._heard: dict[Subject, datetime] = {}
+        self._silent: set[Subject] = set()
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     def of(self, namespace: str, label: str) -> dict[str, Progress]:
         """Return the last answers for one PruneJob, by hardware class."""
         return {key[2]: value for key, value in self._answers.items() if key[:2] == (namespace, label)}
+
+    def silent_since(self, namespace: str, label: str) -> dict[str, datetime]:
+        """Return when the pods of one PruneJob that answer no more last did, by hardware class."""
+        return {key[2]: self._heard[key] for key in self._silent if key[:2] == (namespace, label)}
 
     async def run(self) -> None:
         """Poll for ever."""
@@ -47,8 +60,8 @@ class ProgressPoller:
             while True:
                 running = {subject: address for pod in self._cache.all("Pod") if (found := self._subject(pod))
                            for subject, address in (found,)}  # fmt: skip
-                for gone in [subject for subject in self._answers if subject not in running]:
-                    del self._answers[gone]
+                for gone in [subject for subject in self._heard if subject not in running]:
+                    self._forget(gone)
                 await asyncio.gather(*(self._ask(session, *item) for item in running.items()))
                 await asyncio.sleep(INTERVAL_SECONDS)
 
@@ -57,8 +70,10 @@ class ProgressPoller:
         labels = metadata.get("labels", {})
         if status.get("phase") != "Running" or not status.get("podIP") or "deletionTimestamp" in metadata:
             return None
+        if not leads(pod):
+            return None
         # A label alone must not have the operator ask any address: the pod's Job has to be one of ours.
-        job = self._cache.get("Job", (metadata["namespace"], labels.get("batch.kubernetes.io/job-name", "")))
+        job = self._cache.get("Job", (metadata["namespace"], labels.get(LABEL_JOB, "")))
         if job is None or not any(item.get("uid") == job["metadata"]["uid"] for item in metadata["ownerReferences"]):
             return None
         subject = (metadata["namespace"], labels.get(LABEL_PRUNEJOB, ""), labels.get(LABEL_HARDWARE, ""))
@@ -75,7 +90,22 @@ class ProgressPoller:
             answer = Progress.model_validate_json(text)
         except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as error:
             _log.debug("no progress from %s: %s", address, error)
+            self._missed(subject)
             return
-        if self._answers.get(subject) != answer:
+        self._heard[subject] = self._now()
+        again = subject in self._silent
+        self._silent.discard(subject)
+        if again or self._answers.get(subject) != answer:
             self._answers[subject] = answer
             self._changed(subject)
+
+    def _missed(self, subject: Subject) -> None:
+        heard = self._heard.setdefault(subject, self._now())
+        if subject not in self._silent and self._now() - heard >= SILENCE:
+            self._silent.add(subject)
+            self._changed(subject)
+
+    def _forget(self, subject: Subject) -> None:
+        self._answers.pop(subject, None)
+        self._heard.pop(subject, None)
+        self._silent.discard(subject)

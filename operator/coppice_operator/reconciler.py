@@ -154,6 +154,7 @@ class Reconciler:
             jobs={job["metadata"]["name"]: job for job in ours("Job")},
             pods=tuple(ours("Pod")),
             progress=self.poller.of(namespace, label),
+            silent_since=self.poller.silent_since(namespace, label),
             rollouts={
                 rollout["metadata"]["name"]: rollout for rollout in self._cache.in_namespace("ModelRollout", namespace)
             },

@@ -22,6 +22,8 @@ from coppice_operator.plan import (
     Plan,
 )
 
+_UNWATCHED = {"Service"}
+"""Kinds that are made and never looked at again: in the cache they would stay for ever."""
 _log = logging.getLogger(__name__)
 
 
@@ -103,6 +105,8 @@ class Writer:
             if error.status != 409:
                 raise
             # It exists: an earlier pass made it and its event is still under way. The next pass sees it.
+            if manifest["kind"] in _UNWATCHED:
+                return
             self._take_in(manifest["kind"], await self._kube.get(_path(manifest)))
 
     async def _keep(self, kind: str, answer: Awaitable[JsonObject]) -> None:
@@ -113,6 +117,8 @@ class Writer:
             raise _stale(error, 404, 409, 422) from error
 
     def _take_in(self, kind: str, item: JsonObject) -> None:
+        if kind in _UNWATCHED:
+            return
         self._cache.put(kind, item)
         self.wrote(kind, item)
 

@@ -23,6 +23,7 @@ from coppice_api.contract import pod_claim_mounts, run_config, spec_digest
 from coppice_api.modelrollout import Claim, ModelRolloutSpec, RolloutModel
 from coppice_api.prunejob import HardwareClass, PruneJob, VariantStatus
 from coppice_operator.plan import JsonObject
+from coppice_operator.prunejob.nodes import SERVICE_PREFIX, service_manifest, spread
 
 _MAX_NAME = 63
 _MAX_LABEL = 63
@@ -35,7 +36,9 @@ def job_name(prunejob: PruneJob, hardware: HardwareClass) -> str:
     metadata = prunejob.metadata
     unique = f"{metadata['uid']} {spec_digest(prunejob.spec, hardware)}"
     suffix = f"-{hardware.name}-{hashlib.sha256(unique.encode()).hexdigest()[:8]}"
-    return str(metadata["name"])[: _MAX_NAME - len(suffix)].rstrip("-.").replace(".", "-") + suffix
+    # Of several pods each has its index in its host name, and the Service has a prefix.
+    limit = _MAX_NAME - len(suffix) - (len(SERVICE_PREFIX) if hardware.nodes > 1 else 0)
+    return str(metadata["name"])[:limit].rstrip("-.").replace(".", "-") + suffix
 
 
 def label_value(name: str) -> str:
@@ -55,6 +58,12 @@ def owner_reference(prunejob: PruneJob) -> JsonObject:
         "controller": True,
         "blockOwnerDeletion": True,
     }
+
+
+def children(prunejob: PruneJob, hardware: HardwareClass, *, default_image: str) -> tuple[JsonObject, ...]:
+    """Return what one hardware class needs, in the order in which it is made; the Job is the last."""
+    job = job_manifest(prunejob, hardware, default_image=default_image)
+    return (service_manifest(job), job) if hardware.nodes > 1 else (job,)
 
 
 def job_manifest(prunejob: PruneJob, hardware: HardwareClass, *, default_image: str) -> JsonObject:
@@ -162,7 +171,7 @@ def job_manifest(prunejob: PruneJob, hardware: HardwareClass, *, default_image: 
             "spec": _without_none(pod_spec),
         },
     }
-    return {
+    job = {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
@@ -174,6 +183,7 @@ def job_manifest(prunejob: PruneJob, hardware: HardwareClass, *, default_image: 
         },
         "spec": _without_none(job_spec),
     }
+    return spread(job, hardware.nodes) if hardware.nodes > 1 else job
 
 
 def rollout_name(prunejob: PruneJob, variants: Sequence[VariantStatus]) -> str:

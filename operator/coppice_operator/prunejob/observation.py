@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from coppice_api.run import Progress
 from coppice_operator.plan import JsonObject
@@ -20,6 +21,8 @@ class PruneJobObservation:
     """Pods that carry its label."""
     progress: Mapping[str, Progress] = field(default_factory=dict)
     """What the running pods last said, by hardware class."""
+    silent_since: Mapping[str, datetime] = field(default_factory=dict)
+    """When running pods that answer no more last did, by hardware class."""
     rollouts: Mapping[str, JsonObject] = field(default_factory=dict)
     """ModelRollouts of its namespace, by name."""
     default_image: str = ""

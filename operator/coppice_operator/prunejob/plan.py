@@ -1,6 +1,6 @@
 """The order of decisions about a PruneJob. Pure: the same observation and time give the same Plan.
 
-readable? -> supported? -> each hardware class -> target met on all? -> the rollout
+readable? -> each hardware class -> target met on all? -> the rollout
 """
 
 from __future__ import annotations
@@ -24,11 +24,17 @@ from coppice_api.prunejob import (
 )
 from coppice_operator.conditions import Condition, conditions
 from coppice_operator.plan import Action, ApplyObject, CreateObject, Event, EventType, JsonObject, Plan
+from coppice_operator.prunejob.decision import MAX_MESSAGE_LENGTH, Decision, remaining_seconds
 from coppice_operator.prunejob.manifest import rollout_manifest, rollout_name, rollout_spec
 from coppice_operator.prunejob.observation import PruneJobObservation
-from coppice_operator.prunejob.variant import Decision, decide
+from coppice_operator.prunejob.standing import held, standing
+from coppice_operator.prunejob.variant import Moment, decide
 
-_MAX_MESSAGE = 1024
+PROGRESS_SECONDS = 10.0
+"""The progress of a PruneJob is written this often at most."""
+
+
+_WELL = (Reason.STARTING, Reason.RUNNING, Reason.SUSPENDED)
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,10 @@ class Verdict:
     rolled_out: ConditionStatus | None = None
     """None where no rollout is asked for."""
     rolled_out_reason: Reason | None = None
+    target_met_reason: Reason | None = None
+    """None: the reason of Ready."""
+    held_by: str = ""
+    """Which classes keep the target from being met on all, where there are several."""
 
 
 def plan(observation: PruneJobObservation, now: datetime) -> Plan:
@@ -63,13 +73,12 @@ def plan(observation: PruneJobObservation, now: datetime) -> Plan:
     except ValidationError as error:
         return _unreadable(observation, error, now)
     stored = prunejob.status or PruneJobStatus()
-    refused = _unsupported(prunejob)
-    if refused:
-        verdict = Verdict(Reason.UNSUPPORTED, refused, stalled=True)
-        return _to_plan(prunejob, stored, verdict, stored.variants, None, now)
     known = {variant.hardware: variant for variant in stored.variants}
+    stamps = [variant.last_update_time for variant in stored.variants]
+    hold = max((remaining_seconds(stamp, PROGRESS_SECONDS, now) for stamp in stamps), default=0.0)
     decisions = [
-        decide(observation, prunejob, hardware, known.get(hardware.name), now) for hardware in prunejob.spec.hardware
+        decide(observation, prunejob, hardware, known.get(hardware.name), Moment(now, hold))
+        for hardware in prunejob.spec.hardware
     ]
     variants = [decision.status for decision in decisions]
     actions: list[Action] = [action for decision in decisions for action in decision.actions]
@@ -87,33 +96,33 @@ def plan(observation: PruneJobObservation, now: datetime) -> Plan:
     )  # fmt: skip
 
 
-def _unsupported(prunejob: PruneJob) -> str:
-    for hardware in prunejob.spec.hardware:
-        if hardware.nodes > 1:
-            return f"spec.hardware[{hardware.name}].nodes is {hardware.nodes}: this version runs on one node; use 1"
-    return ""
-
-
 def _verdict(decisions: Sequence[Decision], prunejob: PruneJob) -> Verdict:
-    """Return what is said while not every class has met its target: a failure first, then what still runs."""
+    """Return what is said while not every class has met its target.
+
+    Every class has to: whichever ended without holds the rollout, and what the others found stays in their entries.
+    """
+    held_by = held(decisions)
     rolled_out = ConditionStatus.FALSE if prunejob.spec.rollout else None
-    failed = [item for item in decisions if item.status.state is VariantState.FAILED]
-    missed = [item for item in decisions if item.status.state is VariantState.TARGET_NOT_MET]
     running = [item for item in decisions if not item.status.state.finished]
+    met = ConditionStatus.FALSE if held_by else ConditionStatus.UNKNOWN
     if running:
         # One obstacle is worth more words than several runs that go well.
-        loudest = min(running, key=lambda item: item.reason is not Reason.POD_CANNOT_START)
-        return Verdict(loudest.reason, _message(loudest, decisions), rolled_out=rolled_out)
-    loudest = (failed or missed)[0]
+        loudest = min(running, key=lambda item: item.reason in _WELL)
+    else:
+        # A failure first, then a missed target.
+        loudest = min(held_by, key=lambda item: item.status.state is not VariantState.FAILED)
     return Verdict(
-        loudest.reason, _message(loudest, decisions), stalled=True, target_met=ConditionStatus.FALSE,
-        rolled_out=rolled_out,
+        loudest.reason, standing(loudest, decisions), stalled=not running, target_met=met, rolled_out=rolled_out,
+        target_met_reason=held_by[0].reason if held_by else None, held_by=_holders(held_by, decisions),
     )  # fmt: skip
 
 
-def _message(decision: Decision, decisions: Sequence[Decision]) -> str:
-    text = decision.status.message or ""
-    return text if len(decisions) == 1 else f"{decision.status.hardware}: {text}"
+def _holders(held_by: Sequence[Decision], decisions: Sequence[Decision]) -> str:
+    if not held_by or len(decisions) == 1:
+        return ""
+    return "every hardware class has to meet the target; held by " + ", ".join(
+        f"{item.status.hardware} ({item.reason})" for item in held_by
+    )
 
 
 def _roll_out(
@@ -171,7 +180,7 @@ def _rollout_verdict(rollout: JsonObject, name: str) -> tuple[Verdict, RolloutRe
         target_met=ConditionStatus.TRUE,
         rolled_out=ConditionStatus.TRUE if is_ready else ConditionStatus.FALSE, rolled_out_reason=reason,
     )  # fmt: skip
-    return verdict, RolloutReference(name=name, state=str(reason), message=message[:_MAX_MESSAGE])
+    return verdict, RolloutReference(name=name, state=str(reason), message=message[:MAX_MESSAGE_LENGTH])
 
 
 def _same_spec(rollout: JsonObject, wanted: ModelRolloutSpec) -> bool:
@@ -196,7 +205,7 @@ def _to_plan(
         state=str(verdict.reason),
     )
     if verdict.stalled and stored.state != status.state and not events:
-        events = (Event(EventType.WARNING, str(verdict.reason), verdict.message[:_MAX_MESSAGE]),)
+        events = (Event(EventType.WARNING, str(verdict.reason), verdict.message[:MAX_MESSAGE_LENGTH]),)
     return Plan(status.to_dict(), actions, events, requeue_after_seconds)
 
 
@@ -205,20 +214,17 @@ def _conditions(stored: PruneJobStatus, verdict: Verdict, generation: int, now: 
         status = ConditionStatus.TRUE if holds else ConditionStatus.FALSE
         return Condition(kind, status, verdict.reason, verdict.message, generation)
 
-    reasons = {
-        ConditionStatus.TRUE: Reason.TARGET_MET,
-        ConditionStatus.FALSE: Reason.TARGET_NOT_MET if verdict.reason is Reason.TARGET_NOT_MET else verdict.reason,
-        ConditionStatus.UNKNOWN: verdict.reason,
-    }
+    met = verdict.target_met is ConditionStatus.TRUE
+    met_reason = Reason.TARGET_MET if met else verdict.target_met_reason or verdict.reason
     wanted = [
         flag(ConditionType.READY, verdict.ready),
         flag(ConditionType.RECONCILING, not verdict.ready and not verdict.stalled),
         flag(ConditionType.STALLED, verdict.stalled),
-        Condition(ConditionType.TARGET_MET, verdict.target_met, reasons[verdict.target_met], "", generation),
+        Condition(ConditionType.TARGET_MET, verdict.target_met, met_reason, verdict.held_by, generation),
     ]
     if verdict.rolled_out is not None:
         reason = verdict.rolled_out_reason or verdict.reason
-        wanted.append(Condition(ConditionType.ROLLED_OUT, verdict.rolled_out, reason, "", generation))
+        wanted.append(Condition(ConditionType.ROLLED_OUT, verdict.rolled_out, reason, verdict.held_by, generation))
     previous = [item.to_dict() for item in stored.conditions]
     return [ApiCondition.model_validate(item) for item in conditions(previous, wanted, now)]
 

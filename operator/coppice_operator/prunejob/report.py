@@ -1,53 +1,72 @@
-"""What pods leave behind: termination messages, exit codes, reasons why they do not start. Tolerant of anything."""
+"""What pods leave behind: termination messages, exit codes, why they were ended. Tolerant of anything."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from coppice_api.constants import LABEL_HARDWARE
+from coppice_api.constants import ExitCode
 from coppice_api.run import RunReport
 from coppice_operator.plan import JsonObject
 from coppice_operator.prunejob.manifest import CONTAINER
+from coppice_operator.prunejob.nodes import LABEL_JOB, leads
 
-CANNOT_START = {
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
-    "StartError",
-}
+LABEL_JOB_UID = "batch.kubernetes.io/controller-uid"
+_FINAL = {ExitCode.INPUT_REFUSED, ExitCode.MEASUREMENT_IMPOSSIBLE}
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How the run's container ended."""
+    """How a pod of the run ended."""
 
-    exit_code: int
+    exit_code: int | None
+    """None where the pod was ended before its container had one."""
     report: RunReport | None
-    message: str
-    """The raw message where it is no report."""
+    message: str = ""
+    """The raw termination message."""
+    out_of_memory: bool = False
+    disruption: str = ""
+    """Who ended the pod, and why, where it was not the run itself."""
+    leads: bool = True
+    finished_at: str = ""
 
 
-def pods_of(pods: Iterable[JsonObject], job_name: str) -> list[JsonObject]:
-    """Return the pods of a Job, the youngest last."""
-    found = [pod for pod in pods if pod["metadata"].get("labels", {}).get("batch.kubernetes.io/job-name") == job_name]
+def pods_of(pods: Iterable[JsonObject], job_name: str, job_uid: str | None = None) -> list[JsonObject]:
+    """Return the pods of a Job, the youngest last.
+
+    Args:
+        pods: All there are.
+        job_name: Of the Job.
+        job_uid: Leaves out those of an earlier Job of that name.
+    """
+    found = [
+        pod
+        for pod in pods
+        if (labels := pod["metadata"].get("labels", {})).get(LABEL_JOB) == job_name
+        and job_uid in (None, labels.get(LABEL_JOB_UID, job_uid))
+    ]
     return sorted(found, key=lambda pod: (str(pod["metadata"].get("creationTimestamp")), str(pod["metadata"]["name"])))
 
 
-def ending(pods: Iterable[JsonObject]) -> Ending | None:
-    """Return how the last pod that ended did, None while none has."""
-    for pod in reversed(list(pods)):
-        for status in pod.get("status", {}).get("containerStatuses") or ():
-            terminated = (status.get("state") or {}).get("terminated")
-            if status.get("name") == CONTAINER and terminated:
-                text = str(terminated.get("message") or "")
-                return Ending(int(terminated.get("exitCode", 1)), read_report(text), text)
-    return None
+def answer(pods: Iterable[JsonObject]) -> Ending | None:
+    """Return how the pod that speaks for a finished run ended, None while that does not show."""
+    return next((end for end in reversed(_endings(pods)) if end.leads and end.exit_code is not None), None)
+
+
+def cause(pods: Iterable[JsonObject], nodes: int) -> Ending | None:
+    """Return the ending that explains the last attempt, None while none has ended.
+
+    When one of several pods fails the others lose it and fail too: what cannot pass comes first, then what somebody
+    else did to a pod, then whichever ended first.
+
+    Args:
+        pods: Of the Job.
+        nodes: How many an attempt has.
+    """
+    attempt = [end for end in _endings(pods) if end.exit_code != 0][-nodes:]
+    return min(attempt, key=_weight, default=None)
 
 
 def read_report(text: str) -> RunReport | None:
@@ -58,19 +77,38 @@ def read_report(text: str) -> RunReport | None:
         return None
 
 
-def obstacle(pod: JsonObject) -> str | None:
-    """Return why a pod does not start, in the cluster's own words; None where nothing is known to be wrong."""
+def _weight(end: Ending) -> tuple[bool, bool, bool, str]:
+    return end.exit_code not in _FINAL, not end.out_of_memory, not end.disruption, end.finished_at
+
+
+def _endings(pods: Iterable[JsonObject]) -> Sequence[Ending]:
+    return [found for pod in pods if (found := _ending(pod)) is not None]
+
+
+def _ending(pod: JsonObject) -> Ending | None:
     status = pod.get("status", {})
+    disruption = _disruption(status)
     for container in status.get("containerStatuses") or ():
-        waiting = (container.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") in CANNOT_START:
-            return f"{waiting['reason']}: {waiting.get('message', '')}"
-    for condition in status.get("conditions") or ():
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return f"{condition.get('reason', 'Unschedulable')}: {condition.get('message', '')}"
+        terminated = (container.get("state") or {}).get("terminated")
+        if container.get("name") == CONTAINER and terminated:
+            text = str(terminated.get("message") or "")
+            return Ending(
+                int(terminated.get("exitCode", 1)), read_report(text), text,
+                terminated.get("reason") == "OOMKilled", disruption, leads(pod), str(terminated.get("finishedAt", "")),
+            )  # fmt: skip
+    if status.get("phase") == "Failed":
+        return Ending(None, None, disruption=disruption or _text(status), leads=leads(pod))
     return None
 
 
-def hardware_of(pod: JsonObject) -> str:
-    """Return the hardware class a pod was made for."""
-    return str(pod["metadata"].get("labels", {}).get(LABEL_HARDWARE, ""))
+def _disruption(status: JsonObject) -> str:
+    if status.get("reason") == "Evicted":
+        return _text(status)
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
+            return _text(condition)
+    return ""
+
+
+def _text(item: JsonObject) -> str:
+    return f"{item.get('reason', 'unknown')}: {item.get('message', '')}".rstrip(": ")

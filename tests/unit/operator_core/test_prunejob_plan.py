@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -12,133 +11,12 @@ from hypothesis import strategies as st
 
 from coppice_api.base import Provenance
 from coppice_api.constants import ENV_RUN_CONFIG, Reason
-from coppice_api.prunejob import PruneJob
-from coppice_api.run import ModelFigures, Outcome, Phase, Progress, ReportedArtifact, RunConfig, RunReport
-from coppice_operator.plan import ApplyObject, CreateObject, PatchObject, Plan
+from coppice_api.run import Outcome, Phase, Progress, RunConfig
+from coppice_operator.plan import ApplyObject, CreateObject, Plan
 from coppice_operator.prunejob.manifest import job_manifest, job_name, label_value, rollout_manifest
-from coppice_operator.prunejob.observation import PruneJobObservation
-from coppice_operator.prunejob.plan import plan
 from coppice_operator.prunejob.report import read_report
-from tests.builders import DIGEST, prune_job
-
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-Json = dict[str, Any]
-ROLLOUT = {"rollout__targets": [{"name": "digits-a"}]}
-FIGURES = ModelFigures(accuracy_ratio=0.99, energy_joules=2.0, power_watts=4.0, latency_seconds=0.02, memory_bytes=1000)
-
-
-def stored(name: str = "digits", **values: Any) -> Json:
-    document = prune_job(**values)
-    document["metadata"] = {
-        "name": name, "namespace": "default", "uid": "u-1", "generation": 1, "resourceVersion": "7",
-    }  # fmt: skip
-    return document
-
-
-def parsed(document: Json) -> PruneJob:
-    return PruneJob.model_validate(document)
-
-
-class World:
-    """A PruneJob and its children; `step` does what an operator does with a plan."""
-
-    def __init__(self, **values: Any) -> None:
-        self.prunejob = stored(**values)
-        self.jobs: dict[str, Json] = {}
-        self.pods: list[Json] = []
-        self.rollouts: dict[str, Json] = {}
-        self.progress: dict[str, Progress] = {}
-        self.now = NOW
-
-    def plan(self) -> Plan:
-        return plan(
-            PruneJobObservation(
-                prunejob=self.prunejob, jobs=self.jobs, pods=tuple(self.pods), progress=self.progress,
-                rollouts=self.rollouts, default_image="coppice:test",
-            ),
-            self.now,
-        )  # fmt: skip
-
-    def step(self) -> Plan:
-        decided = self.plan()
-        if decided.status is not None:
-            self.prunejob["status"] = decided.status
-        for action in decided.actions:
-            if isinstance(action, CreateObject | ApplyObject):
-                manifest = {**action.manifest, "status": {}}
-                manifest["metadata"] = {**manifest["metadata"], "uid": f"u-{manifest['metadata']['name']}",
-                                        "generation": 1}  # fmt: skip
-                place = self.jobs if manifest["kind"] == "Job" else self.rollouts
-                place[manifest["metadata"]["name"]] = manifest
-            elif isinstance(action, PatchObject):
-                self.jobs[action.name]["spec"] |= action.patch["spec"]
-        return decided
-
-    @property
-    def job(self) -> Json:
-        (only,) = self.jobs.values()
-        return only
-
-    def end_job(self, kind: str = "Complete", reason: str = "", *, seconds_ago: float = 0) -> None:
-        moment = (self.now - timedelta(seconds=seconds_ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        for job in self.jobs.values():
-            job["status"] = {
-                "conditions": [{"type": kind, "status": "True", "reason": reason, "lastTransitionTime": moment}]
-            }
-
-    def add_pod(self, phase: str = "Running", hardware: str = "default", **status: Any) -> None:
-        name = next(
-            job for job in self.jobs if self.jobs[job]["metadata"]["labels"]["coppice.dev/hardware"] == hardware
-        )
-        self.pods.append(
-            {
-                "metadata": {
-                    "name": f"{name}-{len(self.pods)}", "namespace": "default",
-                    "creationTimestamp": f"2026-01-02T03:04:{len(self.pods):02d}Z",
-                    "labels": {"batch.kubernetes.io/job-name": name, "coppice.dev/hardware": hardware},
-                },
-                "spec": {"nodeName": "gpu-7"},
-                "status": {"phase": phase, **status},
-            }
-        )  # fmt: skip
-
-    def end_pod(self, code: int, message: str, hardware: str = "default") -> None:
-        state = {"terminated": {"exitCode": code, "message": message}}
-        phase = "Failed" if code else "Succeeded"
-        self.add_pod(phase, hardware, containerStatuses=[{"name": "run", "state": state}])
-
-    def condition(self, kind: str) -> tuple[str, str]:
-        found = {item["type"]: item for item in self.prunejob["status"]["conditions"]}
-        return found[kind]["status"], found[kind]["reason"]
-
-    @property
-    def variant(self) -> Json:
-        return dict(self.prunejob["status"]["variants"][0])
-
-
-def report(outcome: Outcome = Outcome.TARGET_MET, *, artifact: bool = True, message: str = "well done") -> str:
-    return RunReport(
-        outcome=outcome, message=message, dense=FIGURES, pruned=FIGURES, energy_reduction_ratio=0.654321,
-        energy_reduction_interval=(0.6, 0.7), latency_speedup_ratio=2.5, provenance=Provenance.MEASURED,
-        artifact=ReportedArtifact(uri="pvc://fleet-models/runs/m", sha256=DIGEST) if artifact else None,
-    ).to_termination_message()  # fmt: skip
-
-
-def met(**values: Any) -> World:
-    world = World(**values)
-    world.step()
-    world.end_pod(0, report())
-    world.end_job()
-    world.step()
-    return world
-
-
-def settled(world: World) -> None:
-    """The next pass over the same world changes nothing."""
-    again = world.plan()
-    assert again.status == world.prunejob["status"]
-    assert again.actions == ()
-    assert again.events == ()
+from tests.builders import DIGEST
+from tests.unit.operator_core.world import ROLLOUT, Json, World, met, parsed, report, settled, stored
 
 
 def test_a_new_prunejob_gets_its_job_and_its_status_at_once() -> None:
@@ -174,8 +52,15 @@ def test_progress_is_told_in_steps() -> None:
         update={"progress_ratio": 0.44, "phase": Phase.FINE_TUNING, "message": "Step 3: fine-tuning"}
     )
     settled(world)
+    # What is new within ten seconds of the last write waits for the next.
     world.progress["default"] = world.progress["default"].model_copy(update={"iteration": 3})
-    assert world.plan().status != world.prunejob["status"]
+    held = world.plan()
+    assert held.status == world.prunejob["status"]
+    assert held.requeue_after_seconds is not None
+    world.now += timedelta(seconds=held.requeue_after_seconds)
+    world.step()
+    assert world.variant["iteration"] == 3
+    settled(world)
 
 
 def test_a_met_target_without_a_rollout_is_ready() -> None:
@@ -277,37 +162,6 @@ def test_a_missed_target_is_stalled_and_keeps_its_model() -> None:
     settled(world)
 
 
-@pytest.mark.parametrize(
-    ("code", "message", "job_reason", "want", "said"),
-    [
-        (4, report(Outcome.INPUT_REFUSED, artifact=False, message="bad uri"), "PodFailurePolicy",
-         Reason.INPUT_REFUSED, "bad uri"),
-        (5, report(Outcome.MEASUREMENT_IMPOSSIBLE, artifact=False, message="no meter"), "PodFailurePolicy",
-         Reason.MEASUREMENT_IMPOSSIBLE, "no meter"),
-        (1, report(Outcome.FAILED, artifact=False, message="disk full"), "BackoffLimitExceeded",
-         Reason.RUN_FAILED, "disk full"),
-        (137, "", "BackoffLimitExceeded", Reason.RUN_FAILED, "ended with 137"),
-        (1, "", "DeadlineExceeded", Reason.DEADLINE_EXCEEDED, "activeDeadlineSeconds"),
-    ],
-    ids=["refused", "unmeasurable", "failed", "killed", "deadline"],
-)  # fmt: skip
-def test_a_failed_job_is_told_by_its_exit_code(
-    code: int, message: str, job_reason: str, want: Reason, said: str
-) -> None:
-    world = World()
-    world.step()
-    world.end_pod(code, message)
-    world.end_job("Failed", job_reason)
-    world.step()
-    assert world.condition("Stalled") == ("True", want)
-    assert said in world.variant["message"]
-    settled(world)
-    # Also when nothing is left to look at.
-    world.jobs.clear()
-    world.pods.clear()
-    settled(world)
-
-
 def test_a_jobs_end_may_show_before_its_pods() -> None:
     world = World()
     world.step()
@@ -336,20 +190,6 @@ def test_a_success_whose_pod_is_gone_is_said_after_a_while() -> None:
     world.end_job(seconds_ago=60)
     world.step()
     assert world.condition("Stalled") == ("True", Reason.REPORT_UNREADABLE)
-
-
-@pytest.mark.parametrize("reason", ["ErrImagePull", "CreateContainerConfigError"])
-def test_a_pod_that_cannot_start_is_said_and_not_final(reason: str) -> None:
-    world = World()
-    world.step()
-    waiting = {"waiting": {"reason": reason, "message": "secret s not found"}}
-    world.add_pod("Pending", containerStatuses=[{"name": "run", "state": waiting}])
-    decided = world.step()
-    assert world.condition("Ready") == ("False", Reason.POD_CANNOT_START)
-    assert world.condition("Reconciling")[0] == "True"
-    assert f"{reason}: secret s not found" in world.variant["message"]
-    assert [event.reason for event in decided.events] == [Reason.POD_CANNOT_START]
-    settled(world)
 
 
 def test_suspend_and_resume() -> None:
@@ -395,20 +235,6 @@ def test_every_class_of_hardware_has_to_meet_the_target() -> None:
     assert world.condition("TargetMet") == ("False", Reason.TARGET_NOT_MET)
     assert world.rollouts == {}
     assert [item["state"] for item in world.prunejob["status"]["variants"]] == ["TargetMet", "TargetNotMet"]
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [({"hardware": [{"name": "a", "nodes": 2}]}, "nodes is 2")],
-    ids=["nodes"],
-)
-def test_what_this_version_cannot_do_is_said_and_nothing_is_started(values: Json, said: str) -> None:
-    world = World(**values)
-    decided = world.step()
-    assert decided.actions == ()
-    assert world.condition("Stalled") == ("True", Reason.UNSUPPORTED)
-    assert said in decided.events[0].message
-    settled(world)
 
 
 def test_a_spec_that_cannot_be_read_is_said() -> None:
