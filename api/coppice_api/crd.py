@@ -98,6 +98,9 @@ def _rooted(resource: Resource) -> JsonSchema:
     properties["apiVersion"] = {"type": "string"}
     properties["kind"] = {"type": "string"}
     properties["metadata"] = {"type": "object"}
+    initial = getattr(resource, "INITIAL_STATUS", None)
+    if initial is not None:
+        properties["status"]["default"] = initial
     root["required"] = ["spec"]
     return root
 

@@ -309,7 +309,8 @@ class Run(ApiModel):
     backoff_limit: Annotated[int, Field(ge=0, le=100)] = 3
     """Retries of a pod that failed for a reason that may pass."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31536000)] | None = None
-    """When finished child Jobs are deleted. The PruneJob itself never deletes itself."""
+    """When finished child Jobs are deleted, after 60 seconds at the earliest: their result has to be read first. The
+    PruneJob itself never deletes itself."""
     priority_class_name: DnsSubdomain | None = None
     """Priority class of the pods."""
     runtime_class_name: DnsSubdomain | None = None
@@ -487,6 +488,18 @@ class PruneJob(ApiModel):
     KIND: ClassVar[str] = "PruneJob"
     PLURAL: ClassVar[str] = "prunejobs"
     SHORT_NAMES: ClassVar[tuple[str, ...]] = ("pj",)
+    INITIAL_STATUS: ClassVar[dict[str, Any]] = {
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "Unknown",
+                "reason": "Pending",
+                "message": "the operator has not seen it yet",
+                "lastTransitionTime": "1970-01-01T00:00:00Z",
+            }
+        ]
+    }
+    """What the API server says until the operator does: tools take a resource without conditions for ready."""
     PRINTER_COLUMNS: ClassVar[tuple[dict[str, Any], ...]] = (
         {
             "name": "Target",

@@ -166,6 +166,7 @@ class RunReport(StatusModel):
     carbon_reduction_ratio: float | None = None
     accuracy_retention_ratio: float | None = None
     provenance: Provenance | None = None
+    """Of the figures; where measurement was impossible, what could be had there."""
     meter: str | None = None
     device: str | None = None
     idle_power_watts: float | None = None

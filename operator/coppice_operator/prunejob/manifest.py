@@ -28,6 +28,8 @@ from coppice_operator.prunejob.nodes import SERVICE_PREFIX, service_manifest, sp
 _MAX_NAME = 63
 _MAX_LABEL = 63
 _NON_ROOT = 65532
+MIN_TTL_SECONDS = 60
+"""A Job that is gone before anybody saw its end would be run again, to give its report again."""
 CONTAINER = "run"
 
 
@@ -139,13 +141,14 @@ def job_manifest(prunejob: PruneJob, hardware: HardwareClass, *, default_image: 
         "priorityClassName": run.priority_class_name,
         "runtimeClassName": run.runtime_class_name,
     }
+    ttl = run.ttl_seconds_after_finished
     job_labels = {**labels, LABEL_QUEUE: run.queue_name} if run.queue_name else labels
     job_spec: JsonObject = {
         # Kueue admits a queued Job by setting this to false.
         "suspend": bool(run.queue_name),
         "backoffLimit": run.backoff_limit,
         "activeDeadlineSeconds": run.active_deadline_seconds,
-        "ttlSecondsAfterFinished": run.ttl_seconds_after_finished,
+        "ttlSecondsAfterFinished": None if ttl is None else max(ttl, MIN_TTL_SECONDS),
         "podFailurePolicy": {
             "rules": [
                 {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},

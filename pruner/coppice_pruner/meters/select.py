@@ -14,7 +14,16 @@ from coppice_pruner.meters.rapl import open_rapl
 
 
 class MeasurementImpossibleError(PrunerError):
-    """No meter here gives the provenance asked for (exit code 5): another node might."""
+    """No meter here gives the provenance asked for (exit code 5): another node might.
+
+    Args:
+        message: Names the field and every reason.
+        offered: What could be had here, were it enough.
+    """
+
+    def __init__(self, message: str, offered: Provenance | None = None) -> None:
+        super().__init__(message)
+        self.offered = offered
 
 
 def _open_nvml(gpu: Gpu | None) -> Meter:
@@ -81,7 +90,11 @@ def select_meter(
             continue
         assert (meter.provenance is Provenance.ESTIMATED) <= (minimum is MinimumProvenance.ESTIMATED)
         return meter
-    raise MeasurementImpossibleError(f"measurement.meter {kind.value} cannot be had here. {'; '.join(reasons)}")
+    estimate_refused = kind in (MeterKind.AUTO, MeterKind.ESTIMATE) and not cuda
+    raise MeasurementImpossibleError(
+        f"measurement.meter {kind.value} cannot be had here. {'; '.join(reasons)}",
+        Provenance.ESTIMATED if estimate_refused and minimum is MinimumProvenance.MEASURED else None,
+    )
 
 
 def _no_gpu(cuda: bool) -> str:

@@ -262,11 +262,12 @@ def _failure(config: RunConfig, journal: Journal, error: Exception) -> RunReport
             # The outermost loop: whatever it is must reach the person who waits for the run.
             _log.error("the run failed", exc_info=error)
             outcome = Outcome.FAILED
+    offered = error.offered if isinstance(error, MeasurementImpossibleError) else None
     message = str(error) if isinstance(error, PrunerError) else f"{type(error).__name__}: {error}"
     message = full_disk(error, (Path(config.work_directory),)) or message
     return RunReport(
         outcome=outcome, message=message[:1024], spec_digest=config.spec_digest, dense=journal.dense,
-        provenance=journal.provenance, iterations=len(journal.iterations),
+        provenance=journal.provenance or offered, iterations=len(journal.iterations),
     )  # fmt: skip
 
 

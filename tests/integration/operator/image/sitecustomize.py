@@ -1,4 +1,4 @@
-# ruff: noqa: E402, I001 - the machine sets the clock that the others take
+# ruff: noqa: I001 - the machine sets the clock that the others take
 """What the run's image has in `test_spec` besides the pruner: a machine whose clock and joules are exact.
 
 Python imports this before anything else when its directory is on PYTHONPATH. torchrun itself keeps the real clock; the
