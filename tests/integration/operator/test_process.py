@@ -224,7 +224,7 @@ def test_refused_input_is_told_and_not_retried(space: Space) -> None:
 
 def test_a_pod_that_cannot_be_placed_says_so(space: Space) -> None:
     space.apply()
-    wait_for(lambda: space.condition("Ready")[1] == "PodCannotStart", "the reason")
+    wait_for(lambda: space.condition("Ready")[1] == "Unschedulable", "the reason")
     assert "no nodes available" in space.condition("Ready")[2]
     assert space.condition("Reconciling")[0] == "True"
 

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic.alias_generators import to_camel
 
+from coppice_api.prunejob import PruneJobSpec
 from devcluster import Cluster, ClusterOptions
+from tests.builders import prune_job
 from tests.integration.conftest import Kubectl
-from tests.integration.operator.test_process import Operator, Space
+from tests.integration.operator.test_process import Operator, Space, space
 from tests.waiting import wait_for
 
+__all__ = ["space"]
 Json = dict[str, Any]
 CLAIM = {
     "apiVersion": "v1",
@@ -25,8 +29,8 @@ EXACT = {
     "model__uri": "python://tests.integration.training.ranks:plain",
     "dataset__uri": "python://tests.integration.recovery.machine:data",
     "objective__energyReductionPercent": 50, "objective__maxAccuracyDropPoints": "12",
-    "algorithm__maxIterations": 2,
-    "algorithm__fineTune": {"epochs": 2, "finalEpochs": 1, "learningRate": "0.003", "batchSize": 32},
+    "algorithm__maxIterations": 3,
+    "algorithm__fineTune": {"epochs": 40, "finalEpochs": 1, "learningRate": "0.003", "batchSize": 32},
     "measurement__windowSeconds": 1,
 }  # fmt: skip
 """A run that ends the same each time on the machine of `image/sitecustomize.py`."""
@@ -60,13 +64,19 @@ def on_node(with_node: Cluster, repository: Path, tmp_path: Path, request: pytes
         kubectl.must("delete", "namespace", name, "--wait=false")
 
 
-def test_two_pods_under_torchrun_on_an_exact_machine_prune_to_the_widths_of_one(
+def test_two_pods_under_torchrun_on_an_exact_machine_suspended_mid_run_prune_to_the_widths_of_one(
     on_node: Space, with_node: Cluster
 ) -> None:
-    on_node.apply("one", **EXACT)
     on_node.apply("two", **EXACT, hardware=[{"name": "default", "nodes": 2}])
-    for name in ("one", "two"):
-        wait_for(lambda name=name: ended(on_node, name), f"the end of {name}")
+    runs = f"volumes/**/runs/{on_node.name}"
+    wait_for(lambda: list(with_node.directory.glob(f"{runs}/two/*/default/checkpoints/0001*")), "the first step")
+    on_node.must("patch", "prunejob", "two", "--type=merge", "-p", json.dumps({"spec": {"suspend": True}}))
+    wait_for(lambda: on_node.items("pods") == [], "the end of the pods")
+    wait_for(lambda: on_node.condition("Ready", "two")[1] == "Suspended", "the suspension")
+    on_node.must("patch", "prunejob", "two", "--type=merge", "-p", json.dumps({"spec": {"suspend": False}}))
+    wait_for(lambda: ended(on_node, "two"), "the end of two")
+    on_node.apply("one", **EXACT)
+    wait_for(lambda: ended(on_node, "one"), "the end of one")
     one, two = (result(on_node, with_node, name) for name in ("one", "two"))
     assert one["plan"]
     assert two == one
@@ -75,9 +85,11 @@ def test_two_pods_under_torchrun_on_an_exact_machine_prune_to_the_widths_of_one(
     (service,) = on_node.items("services")
     assert service["spec"]["clusterIP"] == "None"
     assert service["metadata"]["ownerReferences"][0]["name"] == "two"
-    pods = [pod for pod in on_node.items("pods") if "two-" in pod["metadata"]["name"]]
+    pods = [pod for pod in on_node.items("pods") if pod["metadata"]["name"].startswith("two-")]
     told = [pod["status"]["containerStatuses"][0]["state"]["terminated"].get("message", "") for pod in pods]
     assert sorted(bool(message) for message in told) == [False, True]
+    logs = [on_node.must("logs", pod["metadata"]["name"]) for pod in pods]
+    assert all("going on after step" in log for log in logs)
 
 
 def ended(space: Space, name: str) -> bool:
@@ -94,3 +106,69 @@ def result(space: Space, cluster: Cluster, name: str) -> Json:
         "plan": json.loads(manifest.read_text())["pruningPlan"],
         **{field: variant[field] for field in ("state", "iteration", "energyReductionPercent")},
     }
+
+
+def test_a_job_deleted_by_a_person_is_made_again_under_its_name(space: Space) -> None:
+    space.apply(hardware=[{"name": "default", "nodes": 2}])
+    wait_for(lambda: space.items("jobs"), "the Job")
+    (before,) = space.items("jobs")
+    space.must("delete", "job", before["metadata"]["name"], "--wait=false")
+
+    def another() -> bool:
+        found = space.items("jobs")
+        return bool(found) and found[0]["metadata"]["uid"] != before["metadata"]["uid"]
+
+    wait_for(another, "the next Job")
+    (after,) = space.items("jobs")
+    assert after["metadata"]["name"] == before["metadata"]["name"]
+    # The Service was there already.
+    assert len(space.items("services")) == 1
+
+
+def test_a_suspended_run_gives_up_its_place_in_a_queue(space: Space) -> None:
+    space.apply(run__queueName="gpus")
+    wait_for(lambda: space.items("jobs"), "the Job")
+    (job,) = space.items("jobs")
+    assert job["spec"]["suspend"] is True
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+    space.must("patch", "prunejob", "digits", "--type=merge", "-p", json.dumps({"spec": {"suspend": True}}))
+    wait_for(lambda: space.items("jobs") == [], "the end of the Job")
+    wait_for(lambda: space.condition("Ready")[1] == "Suspended", "the suspension")
+    space.must("patch", "prunejob", "digits", "--type=merge", "-p", json.dumps({"spec": {"suspend": False}}))
+    wait_for(lambda: space.items("jobs"), "the next Job")
+    assert space.items("jobs")[0]["spec"]["suspend"] is True
+
+
+CHANGES: dict[str, Any] = {
+    "model": {"uri": "pvc://fleet-models/other"},
+    "dataset": {"uri": "builtin://shapes100"},
+    "objective": {"energyReductionPercent": 61},
+    "algorithm": {"seed": 7},
+    "hardware": [{"name": "default", "nodes": 2}],
+    "measurement": {"pairs": 9},
+    "output": {"uri": "pvc://fleet-models/elsewhere"},
+    "run": {"queueName": "gpus"},
+}
+
+
+def test_every_edit_but_suspend_and_rollout_is_refused_by_name_with_what_to_do(space: Space) -> None:
+    # A field that is added to the spec has to take a side.
+    assert set(CHANGES) | {"suspend", "rollout"} == {to_camel(name) for name in PruneJobSpec.model_fields}
+    space.apply()
+    for field, change in CHANGES.items():
+        patch = json.dumps({"spec": {field: change}})
+        refused = space.kubectl.run("-n", space.name, "patch", "prunejob", "digits", "--type=merge", "-p", patch)
+        assert refused.returncode != 0, field
+        assert f"spec.{field} is immutable" in refused.stderr
+        assert "Create a new object under another name, or delete this one" in refused.stderr
+    for change in ({"suspend": True}, {"rollout": {"targets": [{"name": "digits-a"}]}}, {"rollout": None}):
+        space.must("patch", "prunejob", "digits", "--type=merge", "-p", json.dumps({"spec": change}))
+
+
+def test_what_no_operator_has_seen_yet_is_not_ready(kubectl: Kubectl) -> None:
+    kubectl.must("create", "namespace", "unseen")
+    kubectl.must("-n", "unseen", "create", "-f", "-", stdin=prune_job())
+    found = json.loads(kubectl.must("-n", "unseen", "get", "prunejob", "digits", "-o", "json"))
+    (condition,) = found["status"]["conditions"]
+    assert (condition["type"], condition["status"], condition["reason"]) == ("Ready", "Unknown", "Pending")
+    kubectl.must("delete", "namespace", "unseen", "--wait=false")
