@@ -10,11 +10,11 @@ from typing import Any
 DEADLINE_SECONDS = 60.0
 
 
-def wait_for(condition: Callable[[], Any], what: str) -> None:
+def wait_for(condition: Callable[[], Any], what: str, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
     """Wait until a condition holds; fail the test when it does not in time."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
+    deadline = time.monotonic() + deadline_seconds
     while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {DEADLINE_SECONDS:.0f} s"
+        assert time.monotonic() < deadline, f"{what}: not within {deadline_seconds:.0f} s"
         time.sleep(0.1)
 
 

@@ -38,6 +38,8 @@ PROGRESS_STEP_PERCENT = 5
 """Progress is written in steps of this, and whenever a pruning step ends: every write costs the API server."""
 REWORD_SECONDS = 60.0
 """The scheduler says the same in other words each time a node comes or goes."""
+START_SECONDS = 60.0
+"""A pod that has just started is given this long before it is said not to answer."""
 _OVER = ("Succeeded", "Failed")
 
 
@@ -158,7 +160,7 @@ class _Run:
         running = len(alive) - len(pending)
         if lead is None or running < self.hardware.nodes:
             return replace(self._silent_or_waiting(lead, running), actions=actions)
-        return replace(self._running(lead), actions=actions)
+        return replace(self._running(lead, alive), actions=actions)
 
     def _blocked(self, found: Obstacle) -> Decision:
         before = self.before
@@ -188,13 +190,18 @@ class _Run:
         events = _begun(before, status, lead) if lead is not None else ()
         return Decision(status, reason, events=(*events, *(news(before, status, EventType.WARNING) if fell else ())))
 
-    def _running(self, lead: JsonObject) -> Decision:
+    def _running(self, lead: JsonObject, alive: list[JsonObject]) -> Decision:
         before, name = self.before, lead["metadata"]["name"]
         progress = self.observation.progress.get(before.hardware)
         silent = self.observation.silent_since.get(before.hardware)
         if progress is None and before.reason == Reason.POD_NOT_ANSWERING:
             # Nobody has heard of it since this operator began.
             return Decision(before, Reason.POD_NOT_ANSWERING)
+        starts = [str(pod.get("status", {}).get("startTime", "")) for pod in alive]
+        # Pods that wait for the last of them answer nobody, and it takes as long as any to begin.
+        wait = remaining_seconds(max(starts), START_SECONDS, self.moment.now)
+        if silent is not None and progress is None and wait > 0:
+            return replace(self._silent_or_waiting(lead, self.hardware.nodes), requeue_after_seconds=wait)
         if silent is not None:
             message = f"pod {name} has not answered since {timestamp(silent)}: see `kubectl logs {name}`"
             status = said(before, VariantState.RUNNING, Reason.POD_NOT_ANSWERING, message)

@@ -14,10 +14,9 @@ from coppice_api.prunejob import PruneJobSpec
 from devcluster import Cluster, ClusterOptions
 from tests.builders import prune_job
 from tests.integration.conftest import Kubectl
-from tests.integration.operator.test_process import Operator, Space, space
+from tests.integration.operator.test_process import Operator, Space
 from tests.waiting import wait_for
 
-__all__ = ["space"]
 Json = dict[str, Any]
 CLAIM = {
     "apiVersion": "v1",
@@ -25,12 +24,14 @@ CLAIM = {
     "metadata": {"name": "fleet-models"},
     "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
 }
+RUN_SECONDS = 180.0
+"""A run on a busy machine: most of it is four processes that import torch."""
 EXACT = {
     "model__uri": "python://tests.integration.training.ranks:plain",
     "dataset__uri": "python://tests.integration.recovery.machine:data",
     "objective__energyReductionPercent": 50, "objective__maxAccuracyDropPoints": "12",
     "algorithm__maxIterations": 3,
-    "algorithm__fineTune": {"epochs": 40, "finalEpochs": 1, "learningRate": "0.003", "batchSize": 32},
+    "algorithm__fineTune": {"epochs": 20, "finalEpochs": 1, "learningRate": "0.003", "batchSize": 32},
     "measurement__windowSeconds": 1,
 }  # fmt: skip
 """A run that ends the same each time on the machine of `image/sitecustomize.py`."""
@@ -42,6 +43,20 @@ def with_node(repository: Path) -> Iterator[Cluster]:
     image = (Path(__file__).parent / "image", *sources)
     with Cluster(ClusterOptions(name="spec", nodes=1, python_path=image)) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def space(cluster: Cluster, kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Space]:
+    """A namespace with an operator and no node, for all tests that need no pod."""
+    kubectl.must("create", "namespace", "t-spec")
+    operator = Operator(cluster, "t-spec", tmp_path_factory.mktemp("spec") / "operator.log")
+    try:
+        wait_for(operator.ready, "the operator")
+        yield Space(kubectl, "t-spec", operator)
+    finally:
+        operator.process.terminate()
+        operator.process.wait(timeout=20)
+        kubectl.must("delete", "namespace", "t-spec", "--wait=false")
 
 
 @pytest.fixture
@@ -64,19 +79,25 @@ def on_node(with_node: Cluster, repository: Path, tmp_path: Path, request: pytes
         kubectl.must("delete", "namespace", name, "--wait=false")
 
 
+@pytest.mark.timeout(600)
 def test_two_pods_under_torchrun_on_an_exact_machine_suspended_mid_run_prune_to_the_widths_of_one(
     on_node: Space, with_node: Cluster
 ) -> None:
     on_node.apply("two", **EXACT, hardware=[{"name": "default", "nodes": 2}])
     runs = f"volumes/**/runs/{on_node.name}"
-    wait_for(lambda: list(with_node.directory.glob(f"{runs}/two/*/default/checkpoints/0001*")), "the first step")
+    wait_for(
+        lambda: list(with_node.directory.glob(f"{runs}/two/*/default/checkpoints/0001*")),
+        "the first step",
+        deadline_seconds=RUN_SECONDS,
+    )
+
     on_node.must("patch", "prunejob", "two", "--type=merge", "-p", json.dumps({"spec": {"suspend": True}}))
     wait_for(lambda: on_node.items("pods") == [], "the end of the pods")
     wait_for(lambda: on_node.condition("Ready", "two")[1] == "Suspended", "the suspension")
     on_node.must("patch", "prunejob", "two", "--type=merge", "-p", json.dumps({"spec": {"suspend": False}}))
-    wait_for(lambda: ended(on_node, "two"), "the end of two")
+    wait_for(lambda: ended(on_node, "two"), "the end of two", deadline_seconds=RUN_SECONDS)
     on_node.apply("one", **EXACT)
-    wait_for(lambda: ended(on_node, "one"), "the end of one")
+    wait_for(lambda: ended(on_node, "one"), "the end of one", deadline_seconds=RUN_SECONDS)
     one, two = (result(on_node, with_node, name) for name in ("one", "two"))
     assert one["plan"]
     assert two == one
@@ -109,34 +130,38 @@ def result(space: Space, cluster: Cluster, name: str) -> Json:
 
 
 def test_a_job_deleted_by_a_person_is_made_again_under_its_name(space: Space) -> None:
-    space.apply(hardware=[{"name": "default", "nodes": 2}])
-    wait_for(lambda: space.items("jobs"), "the Job")
-    (before,) = space.items("jobs")
+    space.apply("deleted", hardware=[{"name": "default", "nodes": 2}])
+    wait_for(lambda: jobs_of(space, "deleted"), "the Job")
+    (before,) = jobs_of(space, "deleted")
     space.must("delete", "job", before["metadata"]["name"], "--wait=false")
 
     def another() -> bool:
-        found = space.items("jobs")
+        found = jobs_of(space, "deleted")
         return bool(found) and found[0]["metadata"]["uid"] != before["metadata"]["uid"]
 
     wait_for(another, "the next Job")
-    (after,) = space.items("jobs")
+    (after,) = jobs_of(space, "deleted")
     assert after["metadata"]["name"] == before["metadata"]["name"]
     # The Service was there already.
     assert len(space.items("services")) == 1
 
 
 def test_a_suspended_run_gives_up_its_place_in_a_queue(space: Space) -> None:
-    space.apply(run__queueName="gpus")
-    wait_for(lambda: space.items("jobs"), "the Job")
-    (job,) = space.items("jobs")
+    space.apply("queued", run__queueName="gpus")
+    wait_for(lambda: jobs_of(space, "queued"), "the Job")
+    (job,) = jobs_of(space, "queued")
     assert job["spec"]["suspend"] is True
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
-    space.must("patch", "prunejob", "digits", "--type=merge", "-p", json.dumps({"spec": {"suspend": True}}))
-    wait_for(lambda: space.items("jobs") == [], "the end of the Job")
-    wait_for(lambda: space.condition("Ready")[1] == "Suspended", "the suspension")
-    space.must("patch", "prunejob", "digits", "--type=merge", "-p", json.dumps({"spec": {"suspend": False}}))
-    wait_for(lambda: space.items("jobs"), "the next Job")
-    assert space.items("jobs")[0]["spec"]["suspend"] is True
+    space.must("patch", "prunejob", "queued", "--type=merge", "-p", json.dumps({"spec": {"suspend": True}}))
+    wait_for(lambda: jobs_of(space, "queued") == [], "the end of the Job")
+    wait_for(lambda: space.condition("Ready", "queued")[1] == "Suspended", "the suspension")
+    space.must("patch", "prunejob", "queued", "--type=merge", "-p", json.dumps({"spec": {"suspend": False}}))
+    wait_for(lambda: jobs_of(space, "queued"), "the next Job")
+    assert jobs_of(space, "queued")[0]["spec"]["suspend"] is True
+
+
+def jobs_of(space: Space, name: str) -> list[Json]:
+    return [item for item in space.items("jobs") if item["metadata"]["labels"]["coppice.dev/prunejob"] == name]
 
 
 CHANGES: dict[str, Any] = {
@@ -151,18 +176,18 @@ CHANGES: dict[str, Any] = {
 }
 
 
-def test_every_edit_but_suspend_and_rollout_is_refused_by_name_with_what_to_do(space: Space) -> None:
+def test_every_edit_but_suspend_and_rollout_is_refused_by_name_with_what_to_do(kubectl: Kubectl) -> None:
     # A field that is added to the spec has to take a side.
     assert set(CHANGES) | {"suspend", "rollout"} == {to_camel(name) for name in PruneJobSpec.model_fields}
-    space.apply()
+    kubectl.must("create", "-f", "-", stdin={**prune_job(), "metadata": {"name": "edited"}})
     for field, change in CHANGES.items():
         patch = json.dumps({"spec": {field: change}})
-        refused = space.kubectl.run("-n", space.name, "patch", "prunejob", "digits", "--type=merge", "-p", patch)
+        refused = kubectl.run("patch", "prunejob", "edited", "--type=merge", "-p", patch)
         assert refused.returncode != 0, field
         assert f"spec.{field} is immutable" in refused.stderr
         assert "Create a new object under another name, or delete this one" in refused.stderr
     for change in ({"suspend": True}, {"rollout": {"targets": [{"name": "digits-a"}]}}, {"rollout": None}):
-        space.must("patch", "prunejob", "digits", "--type=merge", "-p", json.dumps({"spec": change}))
+        kubectl.must("patch", "prunejob", "edited", "--type=merge", "-p", json.dumps({"spec": change}))
 
 
 def test_what_no_operator_has_seen_yet_is_not_ready(kubectl: Kubectl) -> None:

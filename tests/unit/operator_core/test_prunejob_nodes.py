@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from coppice_api.constants import ENV_LEADER, ENV_NODES, Reason
@@ -73,6 +75,22 @@ def test_the_service_is_made_before_the_job_and_the_pod_with_index_0_speaks() ->
     world.end_job()
     world.step()
     assert world.condition("Ready") == ("True", Reason.TARGET_MET)
+    settled(world)
+
+
+def test_pods_that_waited_for_the_last_one_are_not_taken_for_silent() -> None:
+    world = World(**THREE)
+    world.step()
+    for index in range(3):
+        world.add_pod(index=index, startTime="2026-01-02T03:04:00Z" if index == 2 else "2026-01-02T01:00:00Z")
+    # The first of them has been asked in vain for two hours.
+    world.silent_since["default"] = world.now - timedelta(hours=2)
+    decided = world.step()
+    assert world.condition("Ready") == ("False", Reason.RUNNING)
+    assert decided.requeue_after_seconds is not None
+    world.now += timedelta(seconds=decided.requeue_after_seconds)
+    world.step()
+    assert world.condition("Ready") == ("False", Reason.POD_NOT_ANSWERING)
     settled(world)
 
 
