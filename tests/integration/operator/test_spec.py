@@ -90,7 +90,6 @@ def test_two_pods_under_torchrun_on_an_exact_machine_suspended_mid_run_prune_to_
         "the first step",
         deadline_seconds=RUN_SECONDS,
     )
-
     on_node.must("patch", "prunejob", "two", "--type=merge", "-p", json.dumps({"spec": {"suspend": True}}))
     wait_for(lambda: on_node.items("pods") == [], "the end of the pods")
     wait_for(lambda: on_node.condition("Ready", "two")[1] == "Suspended", "the suspension")
