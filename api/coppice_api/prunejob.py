@@ -423,7 +423,7 @@ class VariantStatus(StatusModel):
     estimated_completion_time: Timestamp | None = None
     """When the pod expects to end."""
     last_update_time: Timestamp | None = None
-    """When progress was last written here; at most every 10 seconds."""
+    """When progress, or what the pod waits for, was last written here; progress at most every 10 seconds."""
     accuracy_percent: SignedDecimal | None = None
     """Accuracy of the pruned model on the evaluation split, in percent."""
     dense_accuracy_percent: SignedDecimal | None = None
