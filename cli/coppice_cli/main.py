@@ -10,10 +10,15 @@ import yaml
 
 from coppice_api import crd
 from coppice_cli.calibrate_command import calibrate
+from coppice_cli.cancel_command import cancel
+from coppice_cli.logs_command import logs
 from coppice_cli.operator_command import operator
 from coppice_cli.predict_command import predict
 from coppice_cli.profile_command import profile
+from coppice_cli.retry_command import retry
 from coppice_cli.run_command import run
+from coppice_cli.status_command import status
+from coppice_cli.watch_command import watch
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -64,6 +69,8 @@ app.command()(operator)
 app.command()(profile)
 app.command()(predict)
 app.command()(calibrate)
+for command in (status, watch, logs, cancel, retry):
+    app.command(rich_help_panel="PruneJobs in a cluster")(command)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from coppice_pruner.data import digits
 from tests.builders import model_rollout, prune_job
 
 RUNNER = CliRunner()
+IN_A_CLUSTER = ("status", "watch", "logs", "cancel", "retry")
 
 
 def test_validate_accepts_several_documents(tmp_path: Path) -> None:
@@ -122,8 +124,58 @@ def test_run_says_what_cannot_be_measured(tmp_path: Path) -> None:
     assert "minimumProvenance is Measured; set it to Estimated" in result.output.replace("\n", " ")
 
 
-@pytest.mark.parametrize("command", ["run", "operator", "pod", "validate", "inspect"])
+@pytest.mark.parametrize("command", ["run", "operator", "pod", "validate", "inspect", *IN_A_CLUSTER])
 def test_help_teaches(command: str) -> None:
     result = RUNNER.invoke(app, [command, "--help"])
     assert result.exit_code == 0
     assert len(result.output.split()) > 20
+
+
+@pytest.mark.parametrize("command", IN_A_CLUSTER)
+def test_help_of_what_needs_a_cluster_has_an_example(command: str) -> None:
+    text = " ".join(RUNNER.invoke(app, [command, "--help"]).output.split())
+    assert f"coppice {command} digits -n fleet" in text
+    assert "Exit status: 0" in text
+
+
+@pytest.mark.parametrize("command", IN_A_CLUSTER)
+def test_a_cluster_that_is_not_configured_is_one_sentence(tmp_path: Path, command: str) -> None:
+    result = RUNNER.invoke(app, [command, "digits", "--kubeconfig", str(tmp_path / "none")])
+    assert result.exit_code == 1
+    assert "error: no cluster is configured" in result.output
+    assert "set KUBECONFIG" in result.output
+    assert len(result.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", IN_A_CLUSTER)
+def test_a_cluster_that_does_not_answer_is_one_sentence(tmp_path: Path, command: str) -> None:
+    with socket.socket() as held:
+        # Bound and not listening: whoever connects is refused.
+        held.bind(("127.0.0.1", 0))
+        address = f"https://127.0.0.1:{held.getsockname()[1]}"
+        result = RUNNER.invoke(app, [command, "digits", "--kubeconfig", str(kubeconfig(tmp_path, address))])
+    assert result.exit_code == 1
+    assert f"error: no answer from {address}" in result.output
+    assert len(result.output.splitlines()) == 1
+
+
+def test_the_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    result = RUNNER.invoke(app, ["status", "--kubeconfig", str(kubeconfig(tmp_path, "https://127.0.0.1:1"))])
+    assert result.exit_code == 1
+    assert "pip install 'coppice[operator]'" in result.output
+
+
+def kubeconfig(directory: Path, address: str) -> Path:
+    path = directory / "kubeconfig"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "current-context": "c",
+                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+                "clusters": [{"name": "c", "cluster": {"server": address}}],
+                "users": [{"name": "u", "user": {"token": "t"}}],
+            }
+        )
+    )
+    return path
