@@ -61,11 +61,9 @@ class Writer:
 
     async def _write_status(self, status: JsonObject, kind: str, item: JsonObject) -> None:
         namespace, name = place_of(item)
-        # A merge patch keeps what it does not name, so fields that are gone are named.
-        gone = {field: None for field in item.get("status") or {} if field not in status}
         body = {
             "metadata": {"resourceVersion": item["metadata"]["resourceVersion"]},
-            "status": {**status, **gone},
+            "status": _replacing(item.get("status") or {}, status),
         }
         path = object_path(API_VERSION, kind, namespace, name) + "/status"
         try:
@@ -161,6 +159,15 @@ class Writer:
                 )
         except KubeError as error:
             _log.warning("an Event on %s %s/%s is lost: %s", kind, namespace, name, error)
+
+
+def _replacing(before: JsonObject, after: JsonObject) -> JsonObject:
+    """Return the merge patch that makes `before` read as `after`: it keeps what it does not name, at every depth."""
+    patch: JsonObject = {field: None for field in before if field not in after}
+    for field, value in after.items():
+        old = before.get(field)
+        patch[field] = _replacing(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return patch
 
 
 def _path(manifest: JsonObject) -> str:
