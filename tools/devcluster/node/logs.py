@@ -7,6 +7,7 @@ import contextlib
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
@@ -14,7 +15,17 @@ from aiohttp import web
 _POLL_SECONDS = 0.2
 _CHUNK_BYTES = 1 << 16
 
-Find = Callable[[str, str, str], Path | None]
+
+@dataclass(frozen=True)
+class Log:
+    """What a container wrote."""
+
+    path: Path
+    grows: bool
+    """False once the container has ended for good: whoever follows the log has it all."""
+
+
+Find = Callable[[str, str, str], Log | None]
 """Returns the log of (namespace, pod, container)."""
 
 
@@ -38,24 +49,26 @@ async def serving(find: Find, directory: Path) -> AsyncIterator[int]:
 
 
 async def _answer(find: Find, request: web.Request) -> web.StreamResponse:
-    path = find(request.match_info["namespace"], request.match_info["pod"], request.match_info["container"])
-    if path is None:
+    log = find(request.match_info["namespace"], request.match_info["pod"], request.match_info["container"])
+    if log is None:
         raise web.HTTPNotFound(text="no such container on this node")
     response = web.StreamResponse(headers={"Content-Type": "text/plain"})
     await response.prepare(request)
-    content = path.read_bytes() if path.exists() else b""
+    content = log.path.read_bytes() if log.path.exists() else b""
     position = len(content)
     if "tailLines" in request.query:
         count = int(request.query["tailLines"])
         content = b"".join(content.splitlines(keepends=True)[-count:]) if count else b""
     await response.write(content)
-    while request.query.get("follow") == "true" and find(*request.match_info.values()) is not None:
+    while request.query.get("follow") == "true" and (log.grows or content):
         await asyncio.sleep(_POLL_SECONDS)
-        if not path.exists():
-            continue
-        with path.open("rb") as stream:
-            stream.seek(position)
-            content = stream.read(_CHUNK_BYTES)
+        # Asked before the read: what was written before the end is read after it.
+        log = find(*request.match_info.values()) or Log(log.path, grows=False)
+        content = b""
+        if log.path.exists():
+            with log.path.open("rb") as stream:
+                stream.seek(position)
+                content = stream.read(_CHUNK_BYTES)
         position += len(content)
         if content:
             await response.write(content)

@@ -195,12 +195,13 @@ class Node:
         if self._names.get(key) == pod["metadata"]["uid"]:
             del self._names[key]
 
-    def _log(self, namespace: str, pod: str, container: str) -> Path | None:
+    def _log(self, namespace: str, pod: str, container: str) -> logs.Log | None:
         """Return a container's log, of a pod that has ended too."""
         uid = self._names.get((namespace, pod))
         if uid is None:
             return None
-        return self._options.machine.directory / f"{namespace}_{pod}_{uid}" / f"{Path(container).name}.log"
+        path = self._options.machine.directory / f"{namespace}_{pod}_{uid}" / f"{Path(container).name}.log"
+        return logs.Log(path, grows=uid not in self._pods or self._pods[uid].lives(container))
 
     def _end(self, uid: str, grace_seconds: float, *, delete: bool) -> None:
         pod = self._pods.pop(uid, None)

@@ -83,9 +83,9 @@ class Pod:
         self._run = asyncio.create_task(self._live(), name=f"pod-{metadata['name']}")
         self._publisher = asyncio.create_task(self._publish_changes(), name=f"status-{metadata['name']}")
 
-    def log(self, container: str) -> Path | None:
-        """Return a container's log."""
-        return next((item.log for item in (*self._init, *self._containers) if item.name == container), None)
+    def lives(self, container: str) -> bool:
+        """Return whether a container has not ended for good."""
+        return any(item.name == container and not item.ended for item in (*self._init, *self._containers))
 
     async def end(self, grace_seconds: float, *, delete: bool) -> None:
         """End the pod's processes and, when it was deleted, the object."""
