@@ -122,7 +122,8 @@ def _facts(prunejob: JsonObject, now: datetime) -> Table:
 
 def _variant(variant: JsonObject, now: datetime) -> Table:
     artifact = variant.get("artifact") or {}
-    state = " ".join(filter(None, (variant["state"], variant.get("phase"))))
+    why = variant.get("reason") if variant["state"] == "Failed" else variant.get("phase")
+    state = " ".join(filter(None, (variant["state"], why)))
     rows = {
         "state": state,
         "progress": " ".join(filter(None, (wording.progress(variant), wording.eta(variant, now)))),

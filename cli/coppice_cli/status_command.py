@@ -129,6 +129,9 @@ def _readable(cluster: Cluster, path: str, fields: str = "", *, label: str = "")
 
 
 def _raw(document: JsonObject, output: OutputFormat) -> str:
+    # As kubectl does: who wrote which field is longer than everything else, and nobody reads it.
+    for item in document.get("items", [document]):
+        item["metadata"].pop("managedFields", None)
     if output is OutputFormat.JSON:
         return json.dumps(document, indent=2) + "\n"
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)

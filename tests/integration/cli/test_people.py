@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -85,7 +86,7 @@ class Fleet:
 
 @pytest.fixture
 def fleet(kubectl: Kubectl, request: pytest.FixtureRequest) -> Iterator[Fleet]:
-    name = "p-" + request.node.name.removeprefix("test_").replace("_", "-")[:50].rstrip("-")
+    name = "p-" + re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[-55:].strip("-")
     kubectl.must("create", "namespace", name)
     yield Fleet(kubectl, name)
     kubectl.must("delete", "namespace", name, "--wait=false")
