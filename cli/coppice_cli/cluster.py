@@ -225,7 +225,8 @@ def not_there(error: ClusterError, sentence: str) -> ClusterError:
     if error.status != 404:
         return error
     if "could not find the requested resource" in str(error) or "page not found" in str(error):
-        return ClusterError("this cluster knows no PruneJobs: apply crds/ or install the chart", 404)
+        # Not the object is missing: an API server that has just started may say so too.
+        return ClusterError("this cluster knows no PruneJobs: apply crds/ or install the chart", 503)
     return ClusterError(sentence, 404)
 
 

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 
-from coppice_cli.cluster import Cluster, ClusterError, collection, get_prunejob
+from coppice_cli.cluster import Cluster, ClusterError, collection, get_prunejob, not_there
 from coppice_cli.wording import JsonObject
 
 _WATCH_SECONDS = 240.0
@@ -37,12 +37,10 @@ def versions(cluster: Cluster, name: str, *, deadline_seconds: float | None = No
     while True:
         yield item
         try:
-            for changed in _watched(cluster, item, _left(end)):
-                silent_since = None
-                yield changed
+            yield from _watched(cluster, item, _left(end))
             if _left(end) <= 0:
                 return
-            item = get_prunejob(cluster, name)
+            item, silent_since = get_prunejob(cluster, name), None
             if item["metadata"]["uid"] != uid:
                 raise GoneError(f"PruneJob {name} was deleted, and another one made under its name", 404)
         except ClusterError as error:
@@ -56,6 +54,13 @@ def versions(cluster: Cluster, name: str, *, deadline_seconds: float | None = No
             time.sleep(min(_RETRY_SECONDS, max(_left(end), 0.0)))
             if _left(end) <= 0:
                 return
+
+
+def _lines(cluster: Cluster, read_seconds: float, query: dict[str, str]) -> Iterator[bytes]:
+    try:
+        yield from cluster.lines(collection("prunejobs", cluster.namespace), read_seconds=read_seconds, **query)
+    except ClusterError as error:
+        raise not_there(error, str(error)) from error
 
 
 def _left(end: float | None) -> float:
@@ -74,7 +79,7 @@ def _watched(cluster: Cluster, item: JsonObject, seconds: float) -> Iterator[Jso
         "resourceVersion": metadata["resourceVersion"],
         "timeoutSeconds": str(limit),
     }
-    for text in cluster.lines(collection("prunejobs", cluster.namespace), read_seconds=limit + 10.0, **query):
+    for text in _lines(cluster, limit + 10.0, query):
         event = json.loads(text)
         if event["type"] == "ERROR":
             # Most often 410: the version is too old to go on from. The caller reads the object again.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from devcluster import Cluster, ClusterOptions
 from tests.builders import DIGEST, prune_job
 from tests.integration.conftest import Kubectl
 from tests.integration.operator.test_process import Operator, Space, report
-from tests.waiting import wait_for
+from tests.waiting import DEADLINE_SECONDS, wait_for
 
 Json = dict[str, Any]
 RUNNING: Json = {
@@ -205,6 +208,41 @@ def test_ctrl_c_leaves_a_watch_without_a_word(fleet: Fleet) -> None:
     watching.send_signal(signal.SIGINT)
     output, _ = watching.communicate(timeout=60)
     assert (watching.returncode, output) == (130, "")
+
+
+def test_a_terminal_shows_one_picture_and_is_left_as_it_was(fleet: Fleet) -> None:
+    fleet.create()
+    fleet.say(RUNNING, reason="Running", message="Step 4: fine-tuning")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "coppice_cli.main", "watch", "digits", *fleet.flags]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+    watching = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    try:
+        picture = terminal_until(ours, "Step 4: fine-tuning")
+        assert "digits in namespace" in picture
+        fleet.say({**RUNNING, "progressPercent": 50}, reason="Running", message="Step 5")
+        assert "50 %" in terminal_until(ours, "Step 5")
+        watching.send_signal(signal.SIGINT)
+        # The cursor is shown again.
+        left = terminal_until(ours, "\x1b[?25h")
+        assert "Traceback" not in left
+        assert watching.wait(timeout=60) == 130
+    finally:
+        watching.kill()
+        watching.wait()
+        os.close(ours)
+
+
+def terminal_until(terminal: int, text: str) -> str:
+    """Read what a process draws until a text has come."""
+    drawn = b""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while text.encode() not in drawn:
+        assert time.monotonic() < deadline, drawn.decode(errors="replace")
+        if select.select([terminal], [], [], 1.0)[0]:
+            drawn += os.read(terminal, 1 << 16)
+    return drawn.decode(errors="replace")
 
 
 def test_cancel_suspends_and_retry_goes_on(fleet: Fleet) -> None:

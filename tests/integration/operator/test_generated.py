@@ -55,7 +55,7 @@ async def create(kubeconfig: Path, documents: list[Json]) -> tuple[list[Json], l
             document["metadata"] = {"name": f"odd-{number}"}
             path = collection_path(document["apiVersion"], document["kind"], NAMESPACE)
             try:
-                accepted.append(await kube.create(f"{path}", document))
+                accepted.append(await kube.create(path, document))
             except KubeError as error:
                 refused.append(str(error))
     return accepted, refused
