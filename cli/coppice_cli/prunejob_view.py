@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from rich import box
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -35,30 +36,52 @@ def console() -> Console:
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _WIDE)
 
 
-def overview(prunejobs: Iterable[JsonObject], now: datetime, *, namespaces: bool = False) -> Table:
-    """Return a table with a line for each PruneJob, and one for each of its hardware classes where it has several.
+def overview(prunejobs: Iterable[JsonObject], now: datetime, *, width: int, namespaces: bool = False) -> Text:
+    """Return a line for each PruneJob, and one for each of its hardware classes where it has several.
 
     Args:
         prunejobs: In the order of the lines.
         now: The time, for what is still to come.
+        width: Of a line: a message that does not fit goes under it.
         namespaces: Say the namespaces too.
     """
-    names = ["NAMESPACE"] if namespaces else []
-    table = _table(*names, "NAME", "TARGET", "REACHED", "ACCURACY", "PROGRESS", "ETA", "STATE", "MESSAGE")
+    lines = [
+        _Line(("NAMESPACE", "NAME", "TARGET", "REACHED", "ACCURACY", "PROGRESS", "ETA", "STATE"), "MESSAGE", "bold")
+    ]
     for item in prunejobs:
         stands, variants, metadata = wording.standing(item), wording.variants(item), item["metadata"]
-        first = [metadata.get("namespace", "")] if namespaces else []
+        names = metadata.get("namespace", ""), metadata["name"], wording.target(item)
+        state = _state(stands)
         alone = variants[0] if len(variants) == 1 else {}
-        table.add_row(
-            *first, metadata["name"], wording.target(item), *_figures(alone, now), _state(stands), stands.message
-        )
-        if len(variants) > 1:
-            for variant in variants:
-                table.add_row(
-                    *[""] * len(first), f"└ {variant['hardware']}", "", *_figures(variant, now),
-                    _styled(variant["state"]), variant.get("message", ""),
-                )  # fmt: skip
-    return table
+        lines.append(_Line((*names, *_figures(alone, now), state.plain), stands.message, str(state.style)))
+        for variant in variants if len(variants) > 1 else ():
+            state = _styled(variant["state"])
+            figures = ("", f"└ {variant['hardware']}", "", *_figures(variant, now), state.plain)
+            lines.append(_Line(figures, variant.get("message", ""), str(state.style)))
+    # A column that nobody fills is left out.
+    columns = [
+        column
+        for column in range(0 if namespaces else 1, len(lines[0].cells))
+        if any(line.cells[column] for line in lines[1:])
+    ]
+    widths = [max(cell_len(line.cells[column]) for line in lines) for column in columns]
+    return Text("\n").join(_row(line, columns, widths, width) for line in lines)
+
+
+@dataclass(frozen=True)
+class _Line:
+    cells: tuple[str, ...]
+    message: str
+    style: str
+    """Of the last cell; of all where it is the head."""
+
+
+def _row(line: _Line, columns: Sequence[int], widths: Sequence[int], width: int) -> Text:
+    cells = [set_cell_size(line.cells[column], size) for column, size in zip(columns, widths, strict=True)]
+    head = line.message == "MESSAGE"
+    row = Text("  ").join(Text(cell, style=line.style if head or cell is cells[-1] else "") for cell in cells)
+    under = not head and cell_len(row.plain) + 2 + cell_len(line.message) > width
+    return row + Text(f"\n    {line.message}" if under and line.message else f"  {line.message}".rstrip())
 
 
 def detail(prunejob: JsonObject, around: Surroundings, now: datetime) -> RenderableType:

@@ -84,8 +84,8 @@ def _show_all(cluster: Cluster, *, every_namespace: bool, output: OutputFormat |
     if output:
         typer.echo(_raw({"apiVersion": "v1", "kind": "List", "items": items}, output), nl=False)
     elif items:
-        table = prunejob_view.overview(items, datetime.now(UTC), namespaces=every_namespace)
-        prunejob_view.console().print(table)
+        console = prunejob_view.console()
+        console.print(prunejob_view.overview(items, datetime.now(UTC), width=console.width, namespaces=every_namespace))
     else:
         typer.echo("no PruneJobs" + (f" in namespace {where}" if where else ""))
 

@@ -20,6 +20,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from coppice_api.run import Outcome, RunReport
+from coppice_cli import retry_command
 from coppice_cli.main import app
 from devcluster import Cluster, ClusterOptions
 from tests.builders import DIGEST, prune_job
@@ -320,6 +321,17 @@ def test_retry_leaves_a_job_of_somebody_else_alone(fleet: Fleet) -> None:
     assert "Job other is not of this PruneJob: nothing was changed" in result.output
     fleet.must("get", "job", "other")
     assert fleet.get()["status"]["variants"][0]["state"] == "Failed"
+
+
+def test_retry_clears_the_way_although_the_operator_is_away(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry_command, "_OPERATOR_SECONDS", 0.5)
+    fleet.create()
+    failed = {"hardware": "default", "state": "Failed", "jobName": "gone-already", "message": "disk full"}
+    fleet.say(failed, reason="RunFailed", message="disk full", holds="Stalled")
+    result = fleet.coppice("retry", "digits")
+    assert result.exit_code == 0
+    assert "the operator has not answered yet; it starts the run when it is there" in result.output
+    assert fleet.get()["status"]["variants"] == []
 
 
 @pytest.fixture

@@ -166,6 +166,18 @@ def test_the_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytes
     assert "pip install 'coppice[operator]'" in result.output
 
 
+def test_a_person_needs_the_kubernetes_client_and_nothing_else_of_the_operator(tmp_path: Path) -> None:
+    config = kubeconfig(tmp_path, "https://127.0.0.1:1")
+    code = (
+        "import sys\n"
+        "for name in ('aiohttp', 'kopf', 'orjson', 'prometheus_client', 'torch', 'uvloop'): sys.modules[name] = None\n"
+        "from coppice_cli.main import app\n"
+        f"app(['status', '--kubeconfig', {str(config)!r}])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert "error: no answer from https://127.0.0.1:1" in result.stderr
+
+
 def kubeconfig(directory: Path, address: str) -> Path:
     path = directory / "kubeconfig"
     path.write_text(

@@ -52,7 +52,7 @@ def shown(renderable: Any) -> str:
 
 
 def test_a_line_says_what_was_reached_and_how_that_is_known() -> None:
-    head, row = shown(prunejob_view.overview([stored(RUNNING)], NOW)).splitlines()
+    head, row = shown(prunejob_view.overview([stored(RUNNING)], NOW, width=400)).splitlines()
     assert head.split() == ["NAME", "TARGET", "REACHED", "ACCURACY", "PROGRESS", "ETA", "STATE", "MESSAGE"]
     for words in ("digits", "60 %", "31.1 % measured", "99.44 % (-0.19)", "████░░░░░░ 45 %", "in 2 h 5 min", "Running"):
         assert f"{words}  " in row
@@ -61,12 +61,24 @@ def test_a_line_says_what_was_reached_and_how_that_is_known() -> None:
 
 def test_several_classes_have_a_line_each_under_their_prunejob() -> None:
     document = stored(MET, {"hardware": "h100", "state": "Pending", "message": "waiting for its pod"})
-    _, head, first, second = shown(prunejob_view.overview([document], NOW, namespaces=True)).splitlines()
+    _, head, first, second = shown(prunejob_view.overview([document], NOW, width=400, namespaces=True)).splitlines()
     assert head.split()[:2] == ["fleet", "digits"]
     assert "└ a100" in first
     assert "65.4 % estimated" in first
     assert "└ h100" in second
     assert second.endswith("waiting for its pod")
+
+
+def test_a_sentence_that_does_not_fit_has_a_line_of_its_own() -> None:
+    sentence = "no node has the label nvidia.com/gpu.product=A100: 2 nodes were looked at"
+    _, row, below = shown(prunejob_view.overview([stored(message=sentence)], NOW, width=80)).splitlines()
+    assert row.split() == ["digits", "60", "%", "Running"]
+    assert below == f"    {sentence}"
+
+
+def test_a_column_that_nobody_fills_is_left_out() -> None:
+    head, _ = shown(prunejob_view.overview([stored()], NOW, width=400)).splitlines()
+    assert head.split() == ["NAME", "TARGET", "STATE", "MESSAGE"]
 
 
 def test_everything_about_one_is_there() -> None:
@@ -97,7 +109,7 @@ def test_a_status_of_an_older_spec_is_neither_ready_nor_stalled() -> None:
         assert not stands.current
         assert wording.standing(stored(MET, reason="TargetMet", holds=kind)).ended
     assert "TargetMet (of an older spec)" in shown(
-        prunejob_view.overview([stored(MET, reason="TargetMet", seen=0)], NOW)
+        prunejob_view.overview([stored(MET, reason="TargetMet", seen=0)], NOW, width=400)
     )
 
 
@@ -105,7 +117,7 @@ def test_what_the_operator_has_not_seen_is_said() -> None:
     document = stored()
     del document["status"]
     assert not wording.standing(document).ended
-    assert "Unseen  the operator has not seen it yet" in shown(prunejob_view.overview([document], NOW))
+    assert "Unseen  the operator has not seen it yet" in shown(prunejob_view.overview([document], NOW, width=400))
     assert "the operator has not seen it yet" in shown(prunejob_view.detail(document, Surroundings(), NOW))
 
 
