@@ -295,6 +295,8 @@ def test_kubectl_shows_logs(kubectl: Kubectl) -> None:
     ended(kubectl, "talks")
     assert kubectl.must("logs", "talks") == "one\ntwo\n"
     assert kubectl.must("logs", "talks", "--tail=1") == "two\n"
+    # As a kubelet does: whoever follows is done when the container is.
+    assert kubectl.must("logs", "talks", "-f") == "one\ntwo\n"
 
 
 def test_a_pod_reaches_the_api_server_with_its_own_token(kubectl: Kubectl, with_node: Cluster) -> None:
