@@ -162,7 +162,8 @@ class Operator:
         self._writer = Writer(server, self._cache)  # type: ignore[arg-type]
         self._seen = dict.fromkeys(KINDS, 0)
         for kind in KINDS:
-            self._cache.replace(kind, copy.deepcopy(server.of(kind)))
+            for item in copy.deepcopy(server.of(kind)):
+                self._cache.put(kind, item)
             self._seen[kind] = len(server.events[kind])
 
     def deliver(self, kind: str, count: int = sys.maxsize) -> None:
