@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from coppice_operator.plan import JsonObject
 
@@ -20,6 +21,7 @@ class Cache:
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[str, dict[str, JsonObject]]] = defaultdict(lambda: defaultdict(dict))
+        self._listings: list[Listing] = []
 
     def put(self, kind: str, item: JsonObject) -> bool:
         """Take in an object and return whether it was news."""
@@ -32,16 +34,22 @@ class Cache:
 
     def remove(self, kind: str, item: JsonObject) -> None:
         """Take in that an object is gone; one that was made again under its name stays."""
+        for listing in self._listings:
+            listing.bury(kind, item)
         namespace, name = place_of(item)
         known = self._objects[kind][namespace].get(name)
         if known is not None and _same_life(known, item):
             del self._objects[kind][namespace][name]
 
-    def replace(self, kind: str, items: Iterable[JsonObject]) -> None:
-        """Take in a whole list."""
-        self._objects[kind].clear()
-        for item in items:
-            self.put(kind, item)
+    @contextlib.contextmanager
+    def listing(self, kind: str, namespace: str | None) -> Iterator[Listing]:
+        """Take in a list, page by page, while watches and writes go on; of all namespaces when none is named."""
+        listing = Listing(self, kind, namespace)
+        self._listings.append(listing)
+        try:
+            yield listing
+        finally:
+            self._listings.remove(listing)
 
     def get(self, kind: str, place: Place) -> JsonObject | None:
         """Return an object, None when it is not known."""
@@ -54,6 +62,53 @@ class Cache:
     def all(self, kind: str) -> list[JsonObject]:
         """Return every object of one kind."""
         return [item for namespace in self._objects[kind].values() for item in namespace.values()]
+
+    def count(self, kind: str) -> int:
+        """Return how many objects of one kind there are."""
+        return sum(map(len, self._objects[kind].values()))
+
+
+class Listing:
+    """A list on its way into the cache, against which newer news stands.
+
+    A list shows one moment, its resourceVersion. What a watch or a write of ours has said of a later one is not undone:
+    not an object that is newer, nor one that was seen to go while the list was on its way.
+    """
+
+    def __init__(self, cache: Cache, kind: str, namespace: str | None) -> None:
+        self._cache, self._kind, self._namespace = cache, kind, namespace
+        self._moment = 0
+        self._seen: set[Place] = set()
+        self._buried: set[object] = set()
+
+    def page(self, document: JsonObject) -> list[JsonObject]:
+        """Take in a page and return what was news, as the cache holds it: the page itself can go."""
+        self._moment = self._moment or _version(document)
+        news = [self._cache.get(self._kind, place_of(item)) for item in document.get("items") or () if self._news(item)]
+        return [item for item in news if item is not None]
+
+    def missing(self) -> list[JsonObject]:
+        """Take in that there is no more, and return what nobody had said was gone."""
+        scope = self._cache.all(self._kind) if self._namespace is None else self._cache.in_namespace(
+            self._kind, self._namespace
+        )  # fmt: skip
+        gone = [item for item in scope if place_of(item) not in self._seen and _version(item) <= self._moment]
+        for item in gone:
+            self._cache.remove(self._kind, item)
+        return gone
+
+    def bury(self, kind: str, item: JsonObject) -> None:
+        """Remember that an object went while the list was on its way."""
+        if kind == self._kind:
+            self._buried.add(item["metadata"].get("uid"))
+
+    def _news(self, item: JsonObject) -> bool:
+        place = place_of(item)
+        self._seen.add(place)
+        known = self._cache.get(self._kind, place)
+        if item["metadata"].get("uid") in self._buried or (known is not None and _version(known) > self._moment):
+            return False
+        return self._cache.put(self._kind, item)
 
 
 def place_of(item: JsonObject) -> Place:

@@ -6,6 +6,7 @@ Objects stay the JSON they are: the models cost more CPU than the request, and d
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -30,6 +31,7 @@ _PLURALS = {
     "Service": "services",
     "Deployment": "deployments",
     "Event": "events",
+    "Lease": "leases",
 }
 
 
@@ -41,16 +43,30 @@ class KubeError(Exception):
         self.status = status
 
 
+class FencedError(KubeError):
+    """Nothing was sent: this replica may not write, or not any more."""
+
+
 class Kube:
     """One session. Use with `async with`.
 
     Args:
         requests: Counts requests by verb and code; None counts nothing.
         kubeconfig: Which cluster; None looks for it.
+        timeout_seconds: Of one request.
+        fence: Asked right before each write for how many seconds writing is allowed; the write is given up then.
     """
 
-    def __init__(self, requests: Counter | None = None, kubeconfig: Path | None = None) -> None:
+    def __init__(
+        self,
+        requests: Counter | None = None,
+        kubeconfig: Path | None = None,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        fence: Callable[[], float] | None = None,
+    ) -> None:
         self._requests, self._kubeconfig = requests, kubeconfig
+        self._timeout_seconds, self._fence = timeout_seconds, fence
 
     async def __aenter__(self) -> Kube:
         """Find the cluster: in-cluster credentials, else KUBECONFIG, else ~/.kube/config.
@@ -86,20 +102,27 @@ class Kube:
         """Return an object or a list."""
         return await self._request("GET", path, query)
 
-    async def list_all(self, path: str, **query: str) -> list[JsonObject]:
-        """Return every object of a collection, in pages."""
-        found: list[JsonObject] = []
+    async def pages(self, path: str, **query: str) -> AsyncIterator[JsonObject]:
+        """Yield a collection as lists of at most LIST_LIMIT; all show the moment that the first one names."""
         token = ""
         while True:
             page = await self.get(path, limit=str(LIST_LIMIT), **({"continue": token} if token else {}), **query)
-            found += page.get("items") or []
+            yield page
             token = page.get("metadata", {}).get("continue") or ""
             if not token:
-                return found
+                return
+
+    async def list_all(self, path: str, **query: str) -> list[JsonObject]:
+        """Return every object of a collection."""
+        return [item async for page in self.pages(path, **query) for item in page.get("items") or ()]
 
     async def create(self, path: str, body: JsonObject) -> JsonObject:
         """POST an object."""
         return await self._request("POST", path, {"fieldManager": FIELD_MANAGER}, body)
+
+    async def replace(self, path: str, body: JsonObject) -> JsonObject:
+        """PUT an object; its resourceVersion is the precondition."""
+        return await self._request("PUT", path, {"fieldManager": FIELD_MANAGER}, body)
 
     async def merge(self, path: str, body: JsonObject) -> JsonObject:
         """Merge-patch an object or a subresource."""
@@ -124,9 +147,11 @@ class Kube:
         headers = {"Accept": "application/json", "Content-Type": content_type}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = self._client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        # After the last await before sending: what a paused process wakes up with is this line.
+        timeout_seconds = self._timeout_seconds if method == "GET" else self._seconds_to_write(method, path)
         try:
             response = await self._client.rest_client.request(  # type: ignore[no-untyped-call]
-                method, url, headers=headers, body=body, _request_timeout=TIMEOUT_SECONDS
+                method, url, headers=headers, body=body, _request_timeout=timeout_seconds
             )
             text = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -140,6 +165,12 @@ class Kube:
         if response.status >= 400:
             raise KubeError(response.status, f"{method} {path}: {document.get('message', '')}")
         return dict(document)
+
+    def _seconds_to_write(self, method: str, path: str) -> float:
+        left = self._timeout_seconds if self._fence is None else self._fence()
+        if left <= 0:
+            raise FencedError(0, f"{method} {path}: not sent, another replica may be leading")
+        return min(self._timeout_seconds, left)
 
     def _count(self, method: str, status: int) -> None:
         if self._requests is not None:

@@ -39,6 +39,8 @@ class WorkQueue:
         self._active: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._changed = asyncio.Event()
+        self._released = asyncio.Event()
+        self._closed = False
 
     def add(self, key: Key, after_seconds: float = 0.0) -> None:
         """Have a key worked on, now or later."""
@@ -52,7 +54,7 @@ class WorkQueue:
         """Return the next key that is due; `done` or `failed` must follow."""
         while True:
             self._changed.clear()
-            key, wait_seconds = self._next()
+            key, wait_seconds = (None, None) if self._closed else self._next()
             if key is not None:
                 del self._due[key]
                 self._active.add(key)
@@ -82,6 +84,19 @@ class WorkQueue:
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a key whose object is gone."""
         self._failures.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget everything: whoever works next begins with a look at every object."""
+        for held in (self._due, self._heap, self._active, self._failures):
+            held.clear()
+        self._closed = False
+
+    async def drain(self) -> None:
+        """Give out nothing more, and return when nothing is worked on."""
+        self._closed = True
+        while self._active:
+            self._released.clear()
+            await self._released.wait()
 
     def __len__(self) -> int:
         """Return how many keys are due now."""
@@ -119,3 +134,4 @@ class WorkQueue:
     def _release(self, key: Key) -> None:
         self._active.discard(key)
         self._changed.set()
+        self._released.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
@@ -13,7 +14,8 @@ import aiohttp
 
 from coppice_api.constants import LABEL_PRUNEJOB
 from coppice_operator.cache import Cache, place_of
-from coppice_operator.kube import KubeError
+from coppice_operator.kube import FencedError, KubeError
+from coppice_operator.logs import about
 from coppice_operator.metrics import OperatorMetrics
 from coppice_operator.plan import JsonObject, Plan
 from coppice_operator.progress import ProgressPoller, Subject
@@ -31,6 +33,7 @@ STALE_SECONDS = 0.2
 RESYNC_SECONDS = 300.0
 """Every object is looked at this often, whatever the watches say."""
 WORKERS = 16
+DRAIN_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -58,19 +61,33 @@ class Reconciler:
     ) -> None:
         self._cache, self._queue, self._writer, self._metrics = cache, queue, writer, metrics
         self._default_image, self._now = default_image, now
+        self._working = False
         self.poller = ProgressPoller(cache, self._progressed)
         writer.wrote = self.saw
 
     async def run(self) -> None:
-        """Work for ever."""
-        async with aiohttp.ClientSession(trust_env=False) as session, asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.poller.run(), name="progress")
-            tasks.create_task(self._resync(), name="resync")
-            for number in range(WORKERS):
-                tasks.create_task(self._work(session), name=f"worker-{number}")
+        """Work until cancelled, beginning with a look at every object; may be run again after that."""
+        self._working = True
+        try:
+            async with aiohttp.ClientSession(trust_env=False) as session, asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.poller.run(), name="progress")
+                tasks.create_task(self._resync(), name="resync")
+                for number in range(WORKERS):
+                    tasks.create_task(self._work(session), name=f"worker-{number}")
+        finally:
+            # What was cut short is as what a crash cut short: the next look at every object repairs it.
+            self._working = False
+            self._queue.clear()
+
+    async def drain(self) -> None:
+        """Let the passes under way end, within DRAIN_SECONDS, and begin no more."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._queue.drain(), DRAIN_SECONDS)
 
     def saw(self, kind: str, item: JsonObject) -> None:
-        """Have everything looked at that an object's change may concern."""
+        """Have everything looked at that an object's change may concern; nothing while standing by."""
+        if not self._working:
+            return
         namespace, name = place_of(item)
         match kind:
             case "PruneJob":
@@ -104,17 +121,27 @@ class Reconciler:
                 self._queue.done(key, await self._pass(key, session))
             except StaleError as error:
                 result = "stale"
-                _log.debug("%s: %s", key, error)
+                _log.debug("%s", error, extra={**about(key), "reason": "Stale"})
                 self._queue.done(key, STALE_SECONDS)
+            except FencedError as error:
+                result = "fenced"
+                _log.debug("%s", error, extra={**about(key), "reason": "Fenced"})
+                self._queue.failed(key)
             except KubeError as error:
                 result = "refused"
-                _log.warning("%s: %s; again in %.1f s", key, error, self._queue.failed(key))
+                _log.warning(
+                    "%s; again in %.1f s", error, self._queue.failed(key), extra={**about(key), "reason": "Refused"}
+                )
             except asyncio.CancelledError:
                 raise
             except Exception:
                 # The outermost loop: one object that cannot be planned must not stop the others.
                 result = "defect"
-                _log.exception("%s: the pass failed; again in %.1f s", key, self._queue.failed(key))
+                _log.exception(
+                    "the pass failed; again in %.1f s",
+                    self._queue.failed(key),
+                    extra={**about(key), "reason": "Defect"},
+                )
             self._metrics.reconcile_seconds.labels(key.kind, result).observe(time.monotonic() - begin)
 
     async def _pass(self, key: Key, session: aiohttp.ClientSession) -> float | None:
@@ -127,6 +154,9 @@ class Reconciler:
         else:
             plan = await self._plan_rollout(item, session)
         await self._writer.carry_out(plan, key.kind, item)
+        self._metrics.carried_out(key.kind, item, plan)
+        for event in plan.events:
+            _log.info("%s", event.message, extra={**about(key), "reason": event.reason})
         if key.kind == "ModelRollout":
             self._queue_owner(self._cache.get(key.kind, (key.namespace, key.name)) or item)
         return plan.requeue_after_seconds

@@ -6,11 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from prometheus_client import generate_latest
 
 from coppice_operator.cache import Cache
 from coppice_operator.kube import KubeError, collection_path, object_path
-from coppice_operator.metrics import OperatorMetrics
 from coppice_operator.plan import ApplyObject, CreateObject, DeleteObject, Event, EventType, JsonPatchObject, Plan
 from coppice_operator.queue import FIRST_BACK_OFF_SECONDS, LAST_BACK_OFF_SECONDS, Key, WorkQueue
 from coppice_operator.writer import StaleError, Writer
@@ -254,19 +252,70 @@ def test_paths() -> None:
     assert object_path("batch/v1", "Job", "n", "j") == "/apis/batch/v1/namespaces/n/jobs/j"
 
 
-def test_finals_are_shown_as_long_as_the_resource_is_there() -> None:
-    metrics, cache = OperatorMetrics(), Cache()
-    metrics.watch(cache, WorkQueue())
-    variants = [
-        {"hardware": "a100", "state": "TargetMet", "provenance": "Measured", "energyReductionPercent": "65.00",
-         "accuracyPercent": "99.50", "latencySpeedup": "2.50"},
-        {"hardware": "h100", "state": "Running", "energyReductionPercent": "30.00"},
-    ]  # fmt: skip
-    cache.put("PruneJob", item(status={"variants": variants}))
-    text = generate_latest(metrics.registry).decode()
-    labels = 'hardware="a100",namespace="default",provenance="Measured",prunejob="digits"'
-    assert f"coppice_energy_reduction_ratio{{{labels}}} 0.65" in text
-    assert f"coppice_latency_speedup_ratio{{{labels}}} 2.5" in text
-    assert "h100" not in text
-    cache.remove("PruneJob", item())
-    assert "a100" not in generate_latest(metrics.registry).decode()
+async def test_what_is_under_way_ends_and_nothing_else_begins() -> None:
+    queue = WorkQueue(Clock())
+    queue.add(A)
+    await queue.get()
+    queue.add(B)
+    draining = asyncio.create_task(queue.drain())
+    getting = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    assert not draining.done()
+    queue.done(A)
+    await asyncio.wait_for(draining, 1)
+    assert not getting.done()
+    getting.cancel()
+    # The next term begins with nothing, and works.
+    queue.clear()
+    assert len(queue) == 0
+    queue.add(B)
+    assert await queue.get() == B
+
+
+def page(*items: Json, version: int = 10) -> Json:
+    return {"metadata": {"resourceVersion": str(version)}, "items": list(items)}
+
+
+def names(cache: Cache) -> set[str]:
+    return {found["metadata"]["name"] for found in cache.all("PruneJob")}
+
+
+def test_a_list_finds_what_the_watches_missed() -> None:
+    cache = Cache()
+    for name in ("stays", "changes", "goes"):
+        cache.put("PruneJob", item(name, version=3, uid=name))
+    with cache.listing("PruneJob", None) as listing:
+        news = listing.page(page(item("stays", version=3, uid="stays")))
+        news += listing.page(page(item("changes", version=7, uid="changes"), item("comes", version=8, uid="comes")))
+        gone = listing.missing()
+    assert [found["metadata"]["name"] for found in news] == ["changes", "comes"]
+    assert [found["metadata"]["name"] for found in gone] == ["goes"]
+    assert names(cache) == {"stays", "changes", "comes"}
+
+
+def test_a_list_does_not_undo_what_is_newer_than_it() -> None:
+    cache = Cache()
+    cache.put("PruneJob", item("deleted-meanwhile", version=3, uid="u-d"))
+    cache.put("PruneJob", item("made-again-meanwhile", version=3, uid="u-old"))
+    with cache.listing("PruneJob", None) as listing:
+        # While the list was on its way: two went, one came back, one was made by a write of ours.
+        cache.remove("PruneJob", item("deleted-meanwhile", uid="u-d"))
+        cache.remove("PruneJob", item("made-again-meanwhile", uid="u-old"))
+        cache.put("PruneJob", item("made-again-meanwhile", version=12, uid="u-new"))
+        cache.put("PruneJob", item("written-meanwhile", version=11, uid="u-w"))
+        old = page(
+            item("deleted-meanwhile", version=3, uid="u-d"), item("made-again-meanwhile", version=3, uid="u-old")
+        )
+        assert listing.page(old) == []
+        assert listing.missing() == []
+    assert names(cache) == {"made-again-meanwhile", "written-meanwhile"}
+    assert (cache.get("PruneJob", ("default", "made-again-meanwhile")) or {})["metadata"]["uid"] == "u-new"
+
+
+def test_the_list_of_a_namespace_says_nothing_of_another() -> None:
+    cache = Cache()
+    cache.put("PruneJob", item("here"))
+    with cache.listing("PruneJob", "elsewhere") as listing:
+        listing.page(page())
+        assert listing.missing() == []
+    assert names(cache) == {"here"}

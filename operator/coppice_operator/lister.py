@@ -1,0 +1,145 @@
+"""Lists what is watched: all of it before anything is decided, and again to find what the watches missed.
+
+Kopf lists again when a watch cannot go on where it ended (410 Gone), but tells handlers only of what is there: an
+object that was deleted meanwhile would stay in the cache for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from coppice_api.constants import LABEL_PRUNEJOB
+from coppice_operator.cache import Cache, Listing
+from coppice_operator.kube import Kube, KubeError, collection_path
+from coppice_operator.metrics import OperatorMetrics
+from coppice_operator.plan import JsonObject
+
+RELIST_SECONDS = 300.0
+FIRST_RELIST_SECONDS = 30.0
+"""Sooner, for what was deleted between our list and Kopf's."""
+GATHER_SECONDS = 1.0
+"""Between the first sign of a watch that began again and the list that follows it: there is one for each kind."""
+_RETRY_SECONDS, _LAST_RETRY_SECONDS = 2.0, 60.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One kind the operator watches."""
+
+    kind: str
+    api_version: str
+    plural: str
+    labelled: bool = False
+    """Only objects that carry our label."""
+
+    @property
+    def selector(self) -> tuple[str, str, str]:
+        """(group, version, plural)."""
+        group, _, version = self.api_version.rpartition("/")
+        return group, version, self.plural
+
+
+class Lister:
+    """Fills the cache, and keeps it true where watches fail.
+
+    Args:
+        kube: Where from.
+        cache: Where to.
+        watched: What; children before parents, so that a PruneJob is never looked at before its Jobs are known.
+        namespaces: Where; everywhere when empty.
+        saw: Told of what a later list found changed.
+        metrics: Counts what the watches missed.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        cache: Cache,
+        watched: Sequence[Watched],
+        namespaces: Sequence[str],
+        saw: Callable[[str, JsonObject], None],
+        metrics: OperatorMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock, self._listed_at = clock, 0.0
+        self._kube, self._cache, self._saw, self._metrics = kube, cache, saw, metrics
+        self._watched, self._scopes = watched, namespaces or (None,)
+        self._wanted = asyncio.Event()
+        self._listed: set[object] = set()
+
+    async def prime(self, stop: asyncio.Event) -> None:
+        """List everything, however often it takes, or until told to stop."""
+        self._listed_at = self._clock()
+        for watched in self._watched:
+            for namespace in self._scopes:
+                while not stop.is_set():
+                    try:
+                        with self._cache.listing(watched.kind, namespace) as listing:
+                            await self._take_in(listing, watched, namespace)
+                        break
+                    except KubeError as error:
+                        _log.warning("cannot list %s: %s; again in %.0f s", watched.kind, error, _RETRY_SECONDS)
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(stop.wait(), _RETRY_SECONDS)
+
+    async def run(self) -> None:
+        """List again for ever, now and then and whenever it is asked for."""
+        wait, retry = FIRST_RELIST_SECONDS, _RETRY_SECONDS
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), wait)
+                await asyncio.sleep(GATHER_SECONDS)
+            self._wanted.clear()
+            try:
+                await self._relist()
+                wait, retry = RELIST_SECONDS, _RETRY_SECONDS
+            except KubeError as error:
+                # A kind that is gone or forbidden stays so for long, and the others are listed with it each time.
+                wait, retry = retry, min(2 * retry, _LAST_RETRY_SECONDS)
+                _log.warning("cannot list again: %s; again in %.0f s", error, wait)
+
+    def freshen(self) -> None:
+        """Have everything listed again, unless that was a moment ago."""
+        if self._clock() - self._listed_at > FIRST_RELIST_SECONDS:
+            self._wanted.set()
+
+    def listed(self, item: JsonObject) -> None:
+        """Take in that a watch listed an object; a second time means that it began again."""
+        uid = item["metadata"].get("uid")
+        if uid in self._listed:
+            self._wanted.set()
+        self._listed.add(uid)
+
+    async def _relist(self) -> None:
+        self._listed_at = self._clock()
+        self._listed.clear()
+        with contextlib.ExitStack() as stack:
+            lists: list[tuple[str, Listing]] = []
+            missed: list[tuple[str, JsonObject]] = []
+            for watched in self._watched:
+                for namespace in self._scopes:
+                    listing = stack.enter_context(self._cache.listing(watched.kind, namespace))
+                    missed += [(watched.kind, item) for item in await self._take_in(listing, watched, namespace)]
+                    lists.append((watched.kind, listing))
+            # Parents go before their children and all at once, or a PruneJob that is gone would get a new Job.
+            for kind, listing in reversed(lists):
+                missed += [(kind, item) for item in listing.missing()]
+        for kind, count in Counter(kind for kind, _ in missed).items():
+            self._metrics.missed(kind, count)
+            _log.info("the watch of %s missed %d changes", kind, count, extra={"reason": "WatchMissed"})
+        for kind, item in missed:
+            self._saw(kind, item)
+
+    async def _take_in(self, listing: Listing, watched: Watched, namespace: str | None) -> list[JsonObject]:
+        """Return what was news."""
+        path = collection_path(watched.api_version, watched.kind, namespace)
+        query = {"labelSelector": LABEL_PRUNEJOB} if watched.labelled else {}
+        return [item async for page in self._kube.pages(path, **query) for item in listing.page(page)]
