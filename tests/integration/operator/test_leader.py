@@ -128,9 +128,11 @@ def test_the_other_takes_over_and_nothing_is_done_twice(
 ) -> None:
     old = pair.leader()
     new = 1 - old
+    # It may have tried to be the first to make the Lease.
+    idle = pair.replicas[new].writes()
     pair.apply("before")
     wait_for(lambda: pair.settled("before"), "the first PruneJob")
-    assert pair.replicas[new].writes() == 0
+    assert pair.replicas[new].writes() == idle
     before = pair.replicas[old].writes()
     strike(pair, old)
     renewed = pair.lease()
@@ -139,9 +141,10 @@ def test_the_other_takes_over_and_nothing_is_done_twice(
     wait_for(lambda: pair.replicas[new].role() == "leader", "the other to lead")
     taken = pair.lease()
     assert taken["leaseTransitions"] == renewed["leaseTransitions"] + 1
-    assert (_time(taken["acquireTime"]) - _time(renewed["renewTime"])) < TAKE_OVER_SECONDS
+    waited_seconds = _time(taken["acquireTime"]) - _time(renewed["renewTime"])
+    print(f"taken over {waited_seconds:.1f} s after the last renewal")
+    assert waited_seconds < TAKE_OVER_SECONDS
     wait_for(lambda: pair.settled(*later), "what came meanwhile")
-    # One Job and one status each; what was settled is not written again.
     by_new = pair.replicas[new].writes()
     if mend is not None:
         mend(pair, old)
