@@ -24,7 +24,7 @@ RELIST_SECONDS = 300.0
 FIRST_RELIST_SECONDS = 30.0
 """Sooner, for what was deleted between our list and Kopf's."""
 GATHER_SECONDS = 1.0
-"""Between the first sign of a watch that began again and the list that follows it: there is one for each kind."""
+"""Between the last sign of a watch that began again and the list that follows it: there is one for each object."""
 _RETRY_SECONDS, _LAST_RETRY_SECONDS = 2.0, 60.0
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Lister:
         self._kube, self._cache, self._saw, self._metrics = kube, cache, saw, metrics
         self._watched, self._scopes = watched, namespaces or (None,)
         self._wanted = asyncio.Event()
-        self._listed: set[object] = set()
+        self._known: set[object] = set()
 
     async def prime(self, stop: asyncio.Event) -> None:
         """List everything, however often it takes, or until told to stop."""
@@ -96,8 +96,9 @@ class Lister:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), wait)
+            while self._wanted.is_set():
+                self._wanted.clear()
                 await asyncio.sleep(GATHER_SECONDS)
-            self._wanted.clear()
             try:
                 await self._relist()
                 wait, retry = RELIST_SECONDS, _RETRY_SECONDS
@@ -111,16 +112,18 @@ class Lister:
         if self._clock() - self._listed_at > FIRST_RELIST_SECONDS:
             self._wanted.set()
 
-    def listed(self, item: JsonObject) -> None:
-        """Take in that a watch listed an object; a second time means that it began again."""
+    def heard(self, event_type: str | None, item: JsonObject) -> None:
+        """Take in what a watch says; one that lists (no type) what it had told of before has begun again."""
         uid = item["metadata"].get("uid")
-        if uid in self._listed:
+        if event_type == "DELETED":
+            self._known.discard(uid)
+            return
+        if event_type is None and uid in self._known:
             self._wanted.set()
-        self._listed.add(uid)
+        self._known.add(uid)
 
     async def _relist(self) -> None:
         self._listed_at = self._clock()
-        self._listed.clear()
         with contextlib.ExitStack() as stack:
             lists: list[tuple[str, Listing]] = []
             missed: list[tuple[str, JsonObject]] = []
@@ -131,7 +134,9 @@ class Lister:
                     lists.append((watched.kind, listing))
             # Parents go before their children and all at once, or a PruneJob that is gone would get a new Job.
             for kind, listing in reversed(lists):
-                missed += [(kind, item) for item in listing.missing()]
+                gone = listing.missing()
+                self._known -= {item["metadata"].get("uid") for item in gone}
+                missed += [(kind, item) for item in gone]
         for kind, count in Counter(kind for kind, _ in missed).items():
             self._metrics.missed(kind, count)
             _log.info("the watch of %s missed %d changes", kind, count, extra={"reason": "WatchMissed"})

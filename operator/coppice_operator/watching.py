@@ -109,9 +109,9 @@ def handlers(
 
     Args:
         cache: Gets every object.
-        lister: Told of every object that a watch lists.
+        lister: Told of every event.
         saw: Told of what was news.
-        metrics: Told of every event.
+        metrics: The same.
     """
     registry = kopf.OperatorRegistry()
     # In the order of Kube: the pod's service account, else a kubeconfig.
@@ -149,8 +149,7 @@ def _handler(
     async def handle(event: Any, **_: Any) -> None:
         item: JsonObject = dict(event["object"])
         metrics.saw_event(kind)
-        if event["type"] is None:
-            lister.listed(item)
+        lister.heard(event["type"], item)
         if event["type"] == "DELETED":
             cache.remove(kind, item)
         elif not cache.put(kind, item):

@@ -87,12 +87,12 @@ async def test_a_watch_that_begins_again_has_everything_listed_and_parents_go_fi
     await world.lister.prime(asyncio.Event())
     running = asyncio.create_task(world.lister.run())
     for name in ("digits", "stays"):
-        world.lister.listed(item(name))
+        world.lister.heard(None, item(name))
     await asyncio.sleep(0)
     lists = len(world.api.lists)
     # Both went while nobody watched.
     world.api.held = {"prunejobs": [item("stays")]}
-    world.lister.listed(item("stays"))
+    world.lister.heard(None, item("stays"))
     await asyncio.wait_for(world.heard.wait(), 5)
     running.cancel()
     assert world.told == [("PruneJob", "digits"), ("Job", "job")]
