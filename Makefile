@@ -15,7 +15,7 @@ test: $(STAMP) ## Run every test: unit, integration on a real control plane, end
 	@echo "==> unit tests"
 	@$(BIN)/python -m pytest tests/unit -q
 	@echo "==> programs of the development cluster (compiled once for this machine: about 9 minutes on 2 cores)"
-	@$(BIN)/python -m devcluster build > /dev/null
+	@$(BIN)/python -m devcluster build --with helm > /dev/null
 	@echo "==> integration and end-to-end tests"
 	@$(BIN)/python -m pytest tests --ignore tests/unit -q
 

@@ -38,11 +38,13 @@ def _supervisor(name: str) -> int | None:
 
 
 @app.command()
-def build() -> None:
-    """Find or build every program, and say where they are."""
-    for group in binaries.GROUPS:
-        for program in group.programs:
-            typer.echo(binaries.find(program))
+def build(
+    extra: Annotated[list[str] | None, typer.Option("--with", help="A program besides the cluster's: helm.")] = None,
+) -> None:
+    """Find or build every program of a cluster, and say where they are."""
+    wanted = [program for group in binaries.GROUPS if not group.on_demand for program in group.programs]
+    for program in (*wanted, *(extra or ())):
+        typer.echo(binaries.find(program))
     typer.echo(binaries.kubectl())
 
 

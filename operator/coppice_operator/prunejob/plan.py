@@ -29,6 +29,7 @@ from coppice_operator.prunejob.manifest import rollout_manifest, rollout_name, r
 from coppice_operator.prunejob.observation import PruneJobObservation
 from coppice_operator.prunejob.standing import held, standing
 from coppice_operator.prunejob.variant import Moment, decide
+from coppice_operator.reading import read
 
 PROGRESS_SECONDS = 10.0
 """The progress of a PruneJob is written this often at most."""
@@ -69,7 +70,7 @@ def plan(observation: PruneJobObservation, now: datetime) -> Plan:
         # Owner references have the children deleted; targets keep the model they have.
         return Plan()
     try:
-        prunejob = PruneJob.model_validate(observation.prunejob)
+        prunejob = read(PruneJob, observation.prunejob)
     except ValidationError as error:
         return _unreadable(observation, error, now)
     stored = prunejob.status or PruneJobStatus()

@@ -23,6 +23,7 @@ from coppice_api.modelrollout import (
 )
 from coppice_operator.conditions import Condition, conditions, instant, timestamp
 from coppice_operator.plan import Action, Event, EventType, JsonObject, Plan
+from coppice_operator.reading import read
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.selection import chooses, env_name
 from coppice_operator.rollout.workload import by_name
@@ -81,7 +82,7 @@ class Draft:
         Raises:
             pydantic.ValidationError: If the rollout is none that the CRD would let in.
         """
-        rollout = ModelRollout.model_validate(observation.rollout)
+        rollout = read(ModelRollout, observation.rollout)
         stored = rollout.status or ModelRolloutStatus()
         return cls(
             rollout=rollout,

@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from devcluster import binaries
+from devcluster.__main__ import app
 
 ETCD = next(group for group in binaries.GROUPS if group.name == "etcd")
 
@@ -59,3 +61,13 @@ def test_a_failed_build_says_what_failed_and_leaves_no_cache_entry(
     with pytest.raises(binaries.BinaryError, match="undefined: undefined"):
         binaries.find("etcd", environment)
     assert list((cache / "bin").iterdir()) == []
+
+
+def test_what_no_cluster_needs_is_built_for_who_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(binaries, "find", lambda program: asked.append(program) or Path(program))
+    monkeypatch.setattr(binaries, "kubectl", lambda: Path("kubectl"))
+    assert CliRunner().invoke(app, ["build"]).exit_code == 0
+    assert "etcd" in asked
+    assert "helm" not in asked
+    assert CliRunner().invoke(app, ["build", "--with", "helm"]).stdout.splitlines()[-2:] == ["helm", "kubectl"]

@@ -259,6 +259,7 @@ def test_a_spec_of_another_version_is_unsupported_and_keeps_the_status() -> None
     run.step()
     targets = run.status["targets"]
     run.rollout["spec"]["strategy"]["sideways"] = True
+    run.rollout["metadata"]["generation"] += 1
     run.step()
     assert run.state == "Unsupported" and run.status["targets"] == targets
     assert due_queries(run.observe(), run.now) == ()

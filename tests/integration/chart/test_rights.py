@@ -1,0 +1,177 @@
+"""The operator with the chart's rights and no others: enough for everything, and none that it does not use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devcluster import Cluster
+from tests.builders import prune_job
+from tests.integration.chart.conftest import RELEASE, SYSTEM, Helm, items
+from tests.integration.chart.operator_process import OperatorProcess, arguments, condition, finish, token_of
+from tests.integration.chart.recorder import Recorder, Right
+from tests.integration.conftest import Kubectl
+from tests.waiting import wait_for
+
+OURS = "coppice.dev"
+OPERATOR = f"system:serviceaccount:{SYSTEM}:{RELEASE}"
+# No request shows it: the API server asks for it, where told to, when a child blocks the deletion of its owner.
+UNSEEN = {Right("update", OURS, "prunejobs/finalizers")}
+FLEET = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "digits-a"},
+    "spec": {
+        # Without pods it is available at once.
+        "replicas": 0,
+        "selector": {"matchLabels": {"app": "digits-a"}},
+        "template": {
+            "metadata": {"labels": {"app": "digits-a"}},
+            "spec": {"containers": [{"name": "server", "image": "i"}]},
+        },
+    },
+}  # fmt: skip
+
+
+def play_a_whole_life(kubectl: Kubectl, namespace: str) -> None:
+    """A PruneJob from its creation to a fleet that has the model, suspended once and its rollout edited once.
+
+    Then one on two nodes, and one that waits in a queue.
+    """
+
+    def job() -> dict[str, object]:
+        found = items(kubectl, namespace, "jobs")
+        return found[0] if found else {}
+
+    def patch(spec: object) -> None:
+        kubectl.must(*space, "patch", "prunejob", "digits", "--type=merge", "-p", json.dumps({"spec": spec}))
+
+    space = ("-n", namespace)
+    kubectl.must(*space, "create", "-f", "-", stdin=FLEET)
+    rollout = {"targets": [{"name": "digits-a"}], "strategy": {"waves": [{"targets": "100%"}]}}
+    kubectl.must(
+        *space, "create", "-f", "-", stdin=prune_job(measurement__minimumProvenance="Estimated", rollout=rollout)
+    )
+    wait_for(job, "the Job")
+    for value in (True, False):
+        patch({"suspend": value})
+        wait_for(lambda value=value: job()["spec"]["suspend"] is value, f"suspend {value}")  # type: ignore[index]
+    # Deleted by a person, it is made again: the same Event a second time.
+    before = job()["metadata"]["uid"]  # type: ignore[index]
+    name = job()["metadata"]["name"]  # type: ignore[index]
+    kubectl.must(*space, "delete", "job", name)
+    wait_for(lambda: job() and job()["metadata"]["uid"] != before, "the Job again")  # type: ignore[index]
+    finish(kubectl, namespace, name)
+    kubectl.must(*space, "wait", "--for=condition=RolledOut", "prunejob/digits", "--timeout=50s")
+    assert condition(kubectl, namespace, "Ready") == ("True", "RolledOut")
+    (target,) = items(kubectl, namespace, "deployments")
+    (variable,) = target["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert variable["value"].startswith("pvc://fleet-models/runs/m#sha256=")
+    patch({"rollout": {"strategy": {"maxUnavailable": 3}}})
+
+    def edited() -> bool:
+        (found,) = items(kubectl, namespace, "modelrollouts")
+        return bool(found["spec"]["strategy"]["maxUnavailable"] == 3)
+
+    wait_for(edited, "the edit in the rollout")
+    for name, values in (("spread", {"hardware": [{"name": "h100", "nodes": 2}]}), ("queued", {"run__queueName": "q"})):
+        document = prune_job(measurement__minimumProvenance="Estimated", **values)
+        document["metadata"]["name"] = name
+        kubectl.must(*space, "create", "-f", "-", stdin=document)
+        wait_for(lambda name=name: condition(kubectl, namespace, "Reconciling", name)[0], f"a verdict about {name}")
+    kubectl.must(*space, "patch", "prunejob", "queued", "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    wait_for(lambda: condition(kubectl, namespace, "Ready", "queued")[1] == "Suspended", "the queued run's suspension")
+
+
+def granted(kubectl: Kubectl, namespace: str) -> set[Right]:
+    """Return what the operator may do in a namespace, but for what every service account may."""
+    return _rights(kubectl, OPERATOR, namespace) - _rights(kubectl, f"{OPERATOR}-nobody", namespace)
+
+
+def _rights(kubectl: Kubectl, user: str, namespace: str) -> set[Right]:
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectRulesReview",
+        "spec": {"namespace": namespace},
+    }
+    answer = kubectl.must("create", "--as", user, "--validate=false", "-o", "json", "-f", "-", stdin=review)
+    return {
+        Right(verb, group, resource)
+        for rule in json.loads(answer)["status"]["resourceRules"]
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+@pytest.fixture
+def recorder(cluster: Cluster) -> Iterator[Recorder]:
+    with Recorder(cluster.api_server_url, cluster.ca_file) as running:
+        yield running
+
+
+def test_a_list_of_namespaces_is_enough_and_gives_nothing_elsewhere(
+    helm: Helm, kubectl: Kubectl, recorder: Recorder, tmp_path: Path
+) -> None:
+    spaces = ("listed-a", "listed-b")
+    for name in (*spaces, "unlisted"):
+        kubectl.must("create", "namespace", name)
+    helm.must("install", RELEASE, str(helm.chart), "--namespace", SYSTEM, "--set", f"namespaces={{{','.join(spaces)}}}")
+    try:
+        kubeconfig = recorder.kubeconfig(tmp_path / "kubeconfig", token_of(kubectl, RELEASE))
+        with OperatorProcess(kubeconfig, arguments(kubectl, RELEASE), tmp_path / "log"):
+            kubectl.must("-n", "unlisted", "create", "-f", "-", stdin=prune_job())
+            play_a_whole_life(kubectl, "listed-a")
+            kubectl.must("-n", "listed-b", "create", "-f", "-", stdin=prune_job())
+            wait_for(lambda: items(kubectl, "listed-b", "jobs"), "the Job in the other namespace of the list")
+            assert items(kubectl, "unlisted", "jobs") == []
+        assert recorder.refused == []
+        assert granted(kubectl, "listed-a") == granted(kubectl, "listed-b") != set()
+        assert granted(kubectl, "unlisted") == set()
+        assert {right.resource for right in granted(kubectl, SYSTEM)} == {"leases"}
+    finally:
+        helm.must("uninstall", RELEASE, "--namespace", SYSTEM)
+        kubectl.must("-n", SYSTEM, "delete", "lease", RELEASE)
+        for name in (*spaces, "unlisted"):
+            # First, so that nobody makes children in a namespace that goes.
+            kubectl.must("-n", name, "delete", "prunejobs", "--all")
+            kubectl.must("delete", "namespace", name, "--wait=false")
+
+
+def test_a_whole_life_in_any_namespace_uses_every_right_and_lacks_none(
+    kubectl: Kubectl, installed: str, namespace: str, recorder: Recorder, tmp_path: Path
+) -> None:
+    kubeconfig = recorder.kubeconfig(tmp_path / "kubeconfig", token_of(kubectl, installed))
+    with OperatorProcess(kubeconfig, arguments(kubectl, installed), tmp_path / "log"):
+        play_a_whole_life(kubectl, namespace)
+    assert recorder.refused == []
+    used = set(recorder.used)
+    # The Lease is in the operator's own namespace, the rest everywhere.
+    everywhere, at_home = granted(kubectl, namespace), granted(kubectl, SYSTEM)
+    assert {right.resource for right in at_home - everywhere} == {"leases"}
+    assert at_home - used - UNSEEN == set(), "rights that nothing uses"
+    assert used - at_home == set()
+    asked = {right.resource for right in at_home}
+    assert not asked & {"secrets", "configmaps", "pods/exec", "pods/log", "serviceaccounts", "*"}
+    assert not [right for right in at_home if "*" in right]
+
+
+def test_who_uses_the_cluster_may_use_prunejobs(kubectl: Kubectl, installed: str, namespace: str) -> None:
+    for role, verb, want in (("view", "list", "yes"), ("view", "create", "no"), ("edit", "create", "yes")):
+        kubectl.must(
+            "-n", namespace, "create", "rolebinding", f"{role}-{verb}", f"--clusterrole={role}", f"--user={role}"
+        )
+        for resource in ("prunejobs.coppice.dev", "modelrollouts.coppice.dev"):
+            question = ("-n", namespace, "auth", "can-i", verb, resource, "--as", role)
+            wait_for(
+                lambda question=question, want=want: kubectl.run(*question).stdout.strip() == want, f"{role} {verb}"
+            )
+    assert (
+        kubectl.run(
+            "-n", namespace, "auth", "can-i", "patch", "prunejobs", "--subresource=status", "--as", "edit"
+        ).stdout
+        == "no\n"
+    )

@@ -1,0 +1,100 @@
+"""What the chart renders, and what it refuses to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.integration.chart.conftest import SYSTEM, Helm
+from tests.integration.conftest import Kubectl
+
+VALUES = {
+    "nothing set": (),
+    "a list of namespaces": ("namespaces={team-a,team-b}", "crds.enabled=false"),
+    "images from one place, warned about": (
+        "allowedImagePrefixes={coppice-pruner@}", f"runImage.digest=sha256:{'a' * 64}",
+        "admission.validationActions={Warn,Audit}",
+    ),
+    "three replicas, spread": (
+        "replicas=3", "podLabels.team=a", "podAnnotations.note=b", "imagePullSecrets[0].name=pull",
+        "priorityClassName=system-cluster-critical", "nodeSelector.disk=ssd", "tolerations[0].operator=Exists",
+        "topologySpreadConstraints[0].maxSkew=1", "topologySpreadConstraints[0].topologyKey=kubernetes.io/hostname",
+        "topologySpreadConstraints[0].whenUnsatisfiable=ScheduleAnyway",
+    ),
+    "as little as can be": (
+        "leaderElection.enabled=false", "rbac.create=false", "serviceAccount.create=false", "serviceAccount.name=mine",
+        "admission.enabled=false", "metrics.scrapeAnnotations=false", "crds.enabled=false",
+    ),
+}  # fmt: skip
+REFUSED = {
+    "a misspelt value": (("replicaCount=2",), "replicaCount"),
+    "a prefix that others begin with too": (("allowedImagePrefixes={registry.example/team}",), "allowedImagePrefixes"),
+    "a default image that the prefixes refuse": (
+        ("allowedImagePrefixes={other/}",),
+        "coppice-pruner:0.1.0 begins with",
+    ),
+    "replicas that would work at once": (("replicas=2", "leaderElection.enabled=false"), "leaderElection.enabled"),
+    "a pattern of namespaces": (("namespaces={team-*}",), "namespaces"),
+}
+
+
+def rendered(helm: Helm, *values: str) -> list[dict[str, Any]]:
+    result = helm.template(*values)
+    assert result.returncode == 0, result.stderr
+    return [document for document in yaml.safe_load_all(result.stdout) if document]
+
+
+def test_lint_finds_nothing(helm: Helm) -> None:
+    helm.must("lint", "--strict", str(helm.chart))
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_the_api_server_accepts_all_of_it_under_strict_validation(
+    helm: Helm, kubectl: Kubectl, values: tuple[str, ...]
+) -> None:
+    documents = rendered(helm, *values)
+    for name in ("team-a", "team-b"):
+        kubectl.must("apply", "-f", "-", stdin={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    result = kubectl.run(
+        "apply", "--server-side", "--validate=strict", "--dry-run=server", "-f", "-",
+        stdin={"apiVersion": "v1", "kind": "List", "items": documents},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    # Pod Security warns of a Deployment whose pods it would refuse.
+    assert "Warning" not in result.stderr
+
+
+@pytest.mark.parametrize(("values", "want"), REFUSED.values(), ids=REFUSED)
+def test_values_that_cannot_be_meant_are_refused(helm: Helm, values: tuple[str, ...], want: str) -> None:
+    result = helm.template(*values)
+    assert result.returncode != 0
+    assert want in result.stderr
+
+
+def test_the_crds_are_those_of_the_api_and_outlive_the_chart(helm: Helm, repository: Path) -> None:
+    found = {item["metadata"]["name"]: item for item in rendered(helm) if item["kind"] == "CustomResourceDefinition"}
+    generated = [yaml.safe_load(path.read_text()) for path in (repository / "crds").glob("*.yaml")]
+    assert {item["metadata"]["name"] for item in generated} == found.keys()
+    for item in generated:
+        # Equal as JSON: no number has become another.
+        assert json.dumps(found[item["metadata"]["name"]]["spec"], sort_keys=True) == json.dumps(
+            item["spec"], sort_keys=True
+        )
+        assert found[item["metadata"]["name"]]["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_a_list_of_namespaces_gives_no_right_in_the_whole_cluster(helm: Helm) -> None:
+    documents = rendered(helm, "namespaces={team-a,team-b}")
+    assert not [item for item in documents if item["kind"] == "ClusterRoleBinding"]
+    bound = {item["metadata"]["namespace"] for item in documents if item["kind"] == "RoleBinding"}
+    assert bound == {"team-a", "team-b", SYSTEM}
+
+
+def test_every_value_is_explained_and_checked(helm: Helm) -> None:
+    values = yaml.safe_load((helm.chart / "values.yaml").read_text())
+    schema = json.loads((helm.chart / "values.schema.json").read_text())
+    assert values.keys() == schema["properties"].keys() - {"global"}
