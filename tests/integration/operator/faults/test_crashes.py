@@ -1,0 +1,100 @@
+"""The operator dies at each of its writes, and the life it served ends as if nothing had happened.
+
+The writes are found by living once without faults, so a write that is new tomorrow is covered tomorrow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from devcluster import Cluster
+from tests.integration.conftest import Kubectl
+from tests.integration.operator.faults.api import Json
+from tests.integration.operator.faults.lives import LIVES, Life, lost_or_doubled, picture
+from tests.integration.operator.faults.proxy import Cut, Effect, Kill
+from tests.integration.operator.faults.world import World
+
+_AT_ONCE = 8
+_WRITES = "create|update|patch|delete"
+_NOTES = re.compile(r"events|.*/status")
+"""What is said, not done."""
+
+
+@dataclass(frozen=True)
+class Crash:
+    """Something happens at one write."""
+
+    life: Life
+    number: int
+    """Of the write, counted from 0."""
+    kind: str
+    """What the write was in the life without faults."""
+    effect: Effect
+
+    def __str__(self) -> str:
+        return f"{self.life.name}, {self.effect} at write {self.number + 1} ({self.kind})"
+
+
+@dataclass(frozen=True)
+class End:
+    """How a life went."""
+
+    writes: list[str]
+    """Their kinds, in order."""
+    wrong: list[str]
+    seen: Json
+    """The picture at its end."""
+    struck: bool
+
+
+def crashes(life: Life, kinds: list[str]) -> Iterator[Crash]:
+    """Return what is tried: the death before the answer at every write, the others where something is done."""
+    for number, kind in enumerate(kinds):
+        yield Crash(life, number, kind, Kill(answered=False))
+        if not _NOTES.fullmatch(kind.partition(" ")[2]):
+            yield Crash(life, number, kind, Kill(answered=True))
+            yield Crash(life, number, kind, Cut())
+
+
+@pytest.mark.parametrize("life", LIVES, ids=[life.name.replace(" ", "-") for life in LIVES])
+def test_a_crash_at_any_write_changes_nothing(cluster: Cluster, kubectl: Kubectl, tmp_path: Path, life: Life) -> None:
+    def live(name: str, crash: Crash | None, want: Json | None = None) -> End:
+        with World(cluster, f"c-{life.name.replace(' ', '-')}-{name}", tmp_path) as world:
+            fault = world.proxy.inject(crash.effect, verb=_WRITES, skip=crash.number) if crash else None
+            world.revive = True
+            life.live(world)
+            struck = bool(fault and fault.struck)
+            deaths = int(struck and crash is not None and isinstance(crash.effect, Kill))
+            # It may have died at the last of its writes: whoever comes next must leave things as they are.
+            world.until(lambda: world.operator.starts == 1 + deaths and world.settled(), "the operator that is left")
+            with contextlib.suppress(AssertionError):
+                world.until(lambda: want is None or picture(world) == want, "the same end", seconds=5)
+            kinds = [write.kind for write in world.proxy.writes]
+            return End(kinds, lost_or_doubled(world, life), picture(world), struck)
+
+    whole = live("whole", None)
+    assert whole.wrong == []
+    tried = list(crashes(life, whole.writes))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        ends = list(pool.map(lambda item: live(str(item[0]), item[1], whole.seen), enumerate(tried)))
+    faults, died_at = [], set()
+    for crash, end in zip(tried, ends, strict=True):
+        wrong = list(end.wrong)
+        # Two writes may be one when the operator has seen more in between: then there was no such write to die at.
+        if end.struck:
+            died_at.add(end.writes[crash.number])
+        elif len(end.writes) > crash.number:
+            wrong.append("the fault did not strike")
+        if end.seen != whole.seen:
+            wrong.append(f"ended as {end.seen}, not {whole.seen}")
+        faults += [f"{crash}: {text}" for text in wrong]
+    assert not faults, "\n".join(faults)
+    # Every kind of write was died at, not only counted.
+    assert died_at >= set(whole.writes)
