@@ -148,8 +148,8 @@ class FaultProxy:
         self._faults: list[Fault] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
-        self._watches: set[asyncio.Task[Any]] = set()
-        self._connections: set[asyncio.Transport] = set()
+        self._watches: set[asyncio.Transport] = set()
+        """To the operator."""
         self.port = 0
         self.writes: list[Write] = []
         self.requests: list[Request] = []
@@ -203,8 +203,8 @@ class FaultProxy:
     def drop_watches(self) -> int:
         """End every watch in the middle, as a load balancer does, and return how many there were."""
         watches = list(self._watches)
-        for task in watches:
-            self._loop.call_soon_threadsafe(task.cancel)
+        for transport in watches:
+            self._loop.call_soon_threadsafe(transport.abort)
         return len(watches)
 
     def kubeconfig(self, path: Path, token: str) -> Path:
@@ -236,11 +236,13 @@ class FaultProxy:
         self.port = int(self._runner.addresses[0][1])
 
     async def _stop(self) -> None:
-        await self._runner.cleanup()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
+        # The handlers first: one that waits for the API server would be waited for.
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in others:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        if others:
+            await asyncio.wait(others, timeout=2.0)
+        await self._runner.cleanup()
         # Nobody waits for the farewell of TLS; a closed transport says so in the next turns of the loop.
         await self._connector.close(abort_ssl=True)
         await self._session.close()
@@ -290,9 +292,10 @@ class FaultProxy:
             return response.status, _forwarded(response.headers), await response.read()
 
     async def _watch(self, incoming: web.Request, body: bytes) -> web.StreamResponse:
-        task = asyncio.current_task()
-        assert task is not None
-        self._watches.add(task)
+        transport = incoming.transport
+        if transport is None:
+            return _hang_up(incoming, "gone already")
+        self._watches.add(transport)
         try:
             async with self._upstream(incoming, body) as response:
                 outgoing = web.StreamResponse(status=response.status, headers=_forwarded(response.headers))
@@ -301,13 +304,10 @@ class FaultProxy:
                     await outgoing.write(chunk)
                 await outgoing.write_eof()
                 return outgoing
-        except asyncio.CancelledError:
-            task.uncancel()
-            return _hang_up(incoming, "dropped by the test")
         except (aiohttp.ClientError, ConnectionError) as error:
             return _hang_up(incoming, f"{type(error).__name__}")
         finally:
-            self._watches.discard(task)
+            self._watches.discard(transport)
 
     @contextlib.asynccontextmanager
     async def _upstream(self, incoming: web.Request, body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:

@@ -80,6 +80,12 @@ class World:
         log = self._directory / f"{self.name}.log"
         return WarmOperator(kubeconfig, log, "--namespace", self.name, *self._arguments)
 
+    def become(self, token: str) -> None:
+        """Start the operator again as somebody else."""
+        self.operator.end()
+        self._token = token
+        self.operator = self.another()
+
     # What people do.
 
     def prunejob(self, name: str = "digits", **values: Any) -> Json:

@@ -1,0 +1,233 @@
+"""The API server refuses, forgets, is slow or is gone: the life of a PruneJob ends as it would have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from devcluster import Cluster
+from tests.integration.conftest import Kubectl
+from tests.integration.operator.faults.proxy import READS, Cut, Effect, Gone, Refuse, Slow, wait_until_struck
+from tests.integration.operator.faults.world import World
+
+WRITES = "create|update|patch|delete"
+
+
+def run_to_ready(world: World) -> None:
+    """Create one PruneJob, see it to its end, and see that it had exactly one Job."""
+    world.prunejob()
+    world.until(world.jobs, "the Job")
+    finish_ready(world)
+
+
+def finish_ready(world: World) -> None:
+    world.finish()
+    world.until(lambda: world.holds("Ready", reason="TargetMet"), "the end")
+    world.jobs()
+    assert len(world.jobs_seen) == 1
+    assert world.created_jobs() == 1
+    assert world.operator.alive
+
+
+@pytest.mark.parametrize(
+    ("resource", "effect"),
+    [
+        pytest.param(resource, effect, id=f"{name} on {resource.replace('prunejobs/', '')}")
+        for resource in ("jobs", "prunejobs/status", "events")
+        for name, effect in (
+            ("409", Refuse(409)),
+            ("429", Refuse(429, retry_after=1)),
+            ("500", Refuse(500)),
+            ("503", Refuse(503)),
+            ("no answer", Cut()),
+        )
+    ],
+)
+def test_a_write_that_fails_is_made_in_the_end_and_once(world: World, resource: str, effect: Effect) -> None:
+    fault = world.proxy.inject(effect, verb="create|patch", resource=resource, times=2)
+    run_to_ready(world)
+    assert fault.struck > 0
+
+
+def test_a_burst_of_503_on_everything_is_outlived(world: World) -> None:
+    fault = world.proxy.inject(Refuse(503), times=12)
+    world.proxy.drop_watches()
+    world.prunejob()
+    wait_until_struck(fault)
+    finish_ready(world)
+
+
+def test_409_on_a_patch_of_a_job_is_tried_again(world: World) -> None:
+    world.prunejob()
+    world.until(world.jobs, "the Job")
+    fault = world.proxy.inject(Refuse(409), verb="patch", resource="jobs", times=2)
+    world.edit("prunejobs", "digits", spec={"suspend": True})
+    world.until(lambda: world.jobs()[0]["spec"]["suspend"], "the Job is suspended")
+    assert fault.struck == 2
+    world.edit("prunejobs", "digits", spec={"suspend": False})
+    finish_ready(world)
+
+
+def test_dropped_watches_lose_nothing(world: World) -> None:
+    world.prunejob()
+    world.until(world.jobs, "the Job")
+    assert world.proxy.drop_watches() >= 5
+    finish_ready(world)
+
+
+def test_410_on_every_watch_makes_it_list_again(world: World) -> None:
+    fault = world.proxy.inject(Gone(), verb="watch", times=5)
+    world.proxy.drop_watches()
+    wait_until_struck(fault)
+    run_to_ready(world)
+
+
+def test_410_while_it_lists_at_its_start_is_begun_again(world: World) -> None:
+    world.prunejob()
+    world.until(world.jobs, "the Job")
+    fault = world.proxy.inject(Gone(), verb="list", resource="prunejobs|jobs", times=2)
+    world.operator.restart()
+    wait_until_struck(fault)
+    finish_ready(world)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_errors_on_lists_at_its_start_delay_it_only(world: World, status: int) -> None:
+    world.prunejob()
+    world.until(world.jobs, "the Job")
+    fault = world.proxy.inject(Refuse(status, retry_after=1), verb="list", times=2)
+    world.operator.restart()
+    wait_until_struck(fault)
+    finish_ready(world)
+
+
+def test_answers_that_take_five_seconds_are_waited_for(world: World) -> None:
+    fault = world.proxy.inject(Slow(5.0), verb="create", resource="jobs")
+    run_to_ready(world)
+    assert fault.struck == 1
+
+
+def test_an_event_that_is_never_written_stops_nothing(world: World) -> None:
+    fault = world.proxy.inject(Refuse(500), resource="events", times=1000)
+    run_to_ready(world)
+    assert fault.struck > 0
+
+
+def test_nothing_reaches_the_api_server_for_a_while(world: World) -> None:
+    world.prunejob()
+    world.until(world.jobs, "the Job")
+    fault = world.proxy.inject(Cut(), verb="|".join((*READS, WRITES)), times=20)
+    world.proxy.drop_watches()
+    world.edit("prunejobs", "digits", spec={"suspend": True})
+    wait_until_struck(fault, 60)
+    world.until(lambda: world.jobs()[0]["spec"]["suspend"], "the Job is suspended")
+    world.edit("prunejobs", "digits", spec={"suspend": False})
+    finish_ready(world)
+
+
+def test_the_api_server_restarts_in_the_middle(world: World, cluster: Cluster) -> None:
+    world.prunejob()
+    world.until(world.jobs, "the Job")
+    cluster.restart("kube-apiserver")
+    world.until(cluster.ready, "the API server")
+    finish_ready(world)
+
+
+def test_the_operator_is_killed_and_comes_back(world: World) -> None:
+    world.prunejob()
+    world.until(world.jobs, "the Job")
+    world.operator.restart()
+    finish_ready(world)
+    writes = len(world.proxy.writes)
+    world.operator.restart()
+    world.until(lambda: world.operator.ready() and world.operator.passes() > 0, "a pass over what is settled")
+    assert len(world.proxy.writes) == writes
+
+
+def test_two_operators_at_once_make_one_job(world: World) -> None:
+    other = world.another()
+    try:
+        world.until(other.ready, "the other operator")
+        run_to_ready(world)
+        assert len(world.items("modelrollouts")) == 0
+    finally:
+        other.end()
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        pytest.param(lambda rule: "jobs" not in rule["resources"], id="no Jobs"),
+        pytest.param(lambda rule: "prunejobs/status" not in rule["resources"], id="no status"),
+    ],
+)
+def test_a_permission_that_is_lost_and_given_back(
+    world: World, cluster: Cluster, allowed: Callable[[dict[str, list[str]]], bool]
+) -> None:
+    ours = ["coppice.dev"]
+    rules = [
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list", "watch", "create", "patch"]},
+        {"apiGroups": ours, "resources": ["prunejobs/status", "modelrollouts/status"], "verbs": ["patch"]},
+        {"apiGroups": ours, "resources": ["prunejobs"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": ours, "resources": ["modelrollouts"], "verbs": ["get", "list", "watch", "create", "patch"]},
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "watch", "patch"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "create", "patch"]},
+    ]
+    reading = {"apiGroups": ["batch"], "resources": ["jobs/none", "jobs"], "verbs": ["get", "list", "watch"]}
+    world.api.create(world.name, "roles", {"metadata": {"name": "operator"}, "rules": rules})
+    world.api.create(
+        world.name, "rolebindings",
+        {
+            "metadata": {"name": "operator"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"},
+            "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": world.name}],
+        },
+    )  # fmt: skip
+    world.until(lambda: world.api.get(world.name, "serviceaccounts", "default"), "the service account")
+    made = world.api.call(
+        "POST", f"/api/v1/namespaces/{world.name}/serviceaccounts/default/token",
+        {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}},
+    )  # fmt: skip
+    world.become(made["status"]["token"])
+    world.until(world.operator.ready, "the operator with a service account")
+    world.api.merge(world.name, "roles", "operator", {"rules": [*filter(allowed, rules), reading]})
+    world.prunejob()
+    world.until(lambda: "forbidden" in world.operator.log.read_text(), "the refusal")
+    assert world.created_jobs() == 0
+    world.api.merge(world.name, "roles", "operator", {"rules": rules})
+    world.until(world.jobs, "the Job")
+    finish_ready(world)
+
+
+def test_a_quota_that_forbids_pods_is_told_by_the_job_and_lifted(world: World) -> None:
+    world.api.create(
+        world.name, "resourcequotas", {"metadata": {"name": "none"}, "spec": {"hard": {"count/pods": "0"}}}
+    )
+    world.until(
+        lambda: "pods" in json.dumps(world.get("resourcequotas", "none").get("status", {}).get("hard", {})), "the quota"
+    )
+    world.prunejob()
+    world.until(lambda: "exceeded quota" in world.events(), "the Job's Event")
+    assert world.condition("Reconciling")[0] == "True"
+    world.delete("resourcequotas", "none")
+    finish_ready(world)
+
+
+def test_the_crds_are_removed_and_come_back(world: World, kubectl: Kubectl, repository: Path) -> None:
+    world.prunejob()
+    world.until(world.jobs, "the Job")
+    kubectl.must("delete", "-f", str(repository / "crds"))
+    world.until(lambda: not world.jobs(), "the Job goes with its PruneJob")
+    kubectl.must("apply", "--server-side", "-f", str(repository / "crds"))
+    kubectl.must("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    world.revive = True
+    world.prunejob("again")
+    world.until(world.jobs, "the next Job")
+    world.finish()
+    world.until(lambda: world.holds("Ready", "again", reason="TargetMet"), "the end")
+    assert world.created_jobs() == 2
+    assert len(world.jobs()) == 1

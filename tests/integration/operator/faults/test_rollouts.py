@@ -1,0 +1,166 @@
+"""Deployments and rollouts are deleted, edited and refused while a wave is under way."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.builders import DIGEST
+from tests.integration.operator.faults.proxy import Cut, Effect, Refuse
+from tests.integration.operator.faults.world import World
+
+MODEL = f"pvc://fleet-models/runs/pruned#sha256={DIGEST}"
+NAMES = ("digits-a", "digits-b")
+
+
+def begin(world: World, **values: object) -> None:
+    """Start a rollout to two Deployments, the second of which does not come up with the model."""
+    world.sick.add("digits-b")
+    for name in NAMES:
+        world.deployment(name)
+    world.rollout(
+        targets=[{"name": name} for name in NAMES], strategy={"waves": [{"targets": 1}, {"targets": "100%"}]}, **values
+    )
+    world.until(lambda: world.model_of("digits-b") == MODEL, "the second wave")
+
+
+def state(world: World, name: str = "digits") -> str:
+    return str(world.get("modelrollouts", name).get("status", {}).get("state", ""))
+
+
+def ends(world: World, reason: str, name: str = "digits") -> None:
+    world.until(lambda: state(world, name) == reason, reason)
+    world.until(world.settled, "quiet")
+    assert state(world, name) == reason
+    assert world.created_jobs() == 0
+
+
+@pytest.mark.parametrize(
+    ("resource", "effect"),
+    [
+        pytest.param(resource, effect, id=f"{name} on {resource}")
+        for resource in ("deployments", "modelrollouts/status")
+        for name, effect in (("409", Refuse(409)), ("503", Refuse(503)), ("no answer", Cut()))
+    ],
+)
+def test_a_write_that_fails_mid_wave_is_made_in_the_end(world: World, resource: str, effect: Effect) -> None:
+    world.deployment("digits-a")
+    fault = world.proxy.inject(effect, verb="patch", resource=resource, times=2)
+    world.rollout(targets=[{"name": "digits-a"}])
+    ends(world, "RolledOut")
+    assert fault.struck == 2
+    assert world.model_of("digits-a") == MODEL
+    assert world.get("deployments", "digits-a")["metadata"]["generation"] == 2
+
+
+def test_a_rollout_is_not_made_twice_when_its_answer_is_lost(world: World) -> None:
+    world.deployment("digits-a")
+    fault = world.proxy.inject(Cut(), verb="create", resource="modelrollouts")
+    world.prunejob(rollout__targets=[{"name": "digits-a"}])
+    world.finish()
+    world.until(lambda: world.holds("Ready", reason="RolledOut"), "the end")
+    assert fault.struck == 1
+    assert len(world.items("modelrollouts")) == 1
+    assert world.created_jobs() == 1
+
+
+def test_a_deployment_deleted_mid_wave_takes_the_others_back(world: World) -> None:
+    begin(world)
+    world.delete("deployments", "digits-b")
+    ends(world, "RolledBack")
+    assert world.model_of("digits-a") == ""
+    assert "digits-b was deleted" in world.condition("Stalled", resource="modelrollouts")[2]
+
+
+def test_a_model_edited_by_a_person_mid_wave_is_left_to_them(world: World) -> None:
+    begin(world)
+    (container,) = world.get("deployments", "digits-b")["spec"]["template"]["spec"]["containers"]
+    container["env"] = [{"name": "MODEL_URI", "value": "pvc://theirs"}]
+    world.edit("deployments", "digits-b", spec={"template": {"spec": {"containers": [container]}}})
+    ends(world, "RolledBack")
+    assert world.model_of("digits-a") == ""
+    assert world.model_of("digits-b") == "pvc://theirs"
+
+
+def test_an_image_edited_by_a_person_mid_wave_is_kept(world: World) -> None:
+    begin(world)
+    (container,) = world.get("deployments", "digits-b")["spec"]["template"]["spec"]["containers"]
+    container["image"] = "server:2"
+    world.edit("deployments", "digits-b", spec={"template": {"spec": {"containers": [container]}}})
+    world.sick.clear()
+    ends(world, "RolledOut")
+    (container,) = world.get("deployments", "digits-b")["spec"]["template"]["spec"]["containers"]
+    assert (container["image"], world.model_of("digits-b")) == ("server:2", MODEL)
+
+
+def test_a_deployment_scaled_to_0_mid_wave_counts_as_updated(world: World) -> None:
+    begin(world)
+    world.edit("deployments", "digits-b", spec={"replicas": 0})
+    ends(world, "RolledOut")
+    assert world.model_of("digits-b") == MODEL
+
+
+def test_a_rollout_deleted_mid_wave_leaves_targets_as_they_are(world: World) -> None:
+    begin(world)
+    world.delete("modelrollouts", "digits")
+    world.until(lambda: world.get("modelrollouts") == {}, "its end")
+    world.until(world.settled, "quiet")
+    assert [world.model_of(name) for name in NAMES] == [MODEL, MODEL]
+    world.sick.clear()
+    world.rollout(targets=[{"name": name} for name in NAMES])
+    ends(world, "RolledOut")
+
+
+def test_a_rollout_of_a_prunejob_deleted_mid_wave_is_made_again(world: World) -> None:
+    world.sick.add("digits-a")
+    world.deployment("digits-a")
+    world.prunejob(rollout__targets=[{"name": "digits-a"}])
+    world.finish()
+    world.until(lambda: world.model_of("digits-a"), "the wave")
+    (rollout,) = world.items("modelrollouts")
+    world.delete("modelrollouts", rollout["metadata"]["name"])
+    world.sick.clear()
+    world.until(lambda: world.holds("Ready", reason="RolledOut"), "the end")
+    (again,) = world.items("modelrollouts")
+    assert again["metadata"]["uid"] != rollout["metadata"]["uid"]
+    assert world.created_jobs() == 1
+
+
+def test_a_rollout_paused_by_a_person_stops_and_goes_on(world: World) -> None:
+    begin(world)
+    world.edit("modelrollouts", "digits", spec={"paused": True})
+    world.until(lambda: state(world) == "Paused", "the pause")
+    world.sick.clear()
+    world.edit("modelrollouts", "digits", spec={"paused": False})
+    ends(world, "RolledOut")
+
+
+def test_a_rollouts_status_wiped_after_its_end_writes_no_target_again(world: World) -> None:
+    world.deployment("digits-a")
+    world.rollout(targets=[{"name": "digits-a"}])
+    ends(world, "RolledOut")
+    world.api.merge(world.name, "modelrollouts", "digits", {"status": None}, "status")
+    world.until(lambda: state(world) == "RolledOut", "the status again")
+    assert world.model_of("digits-a") == MODEL
+    assert world.get("deployments", "digits-a")["metadata"]["generation"] == 2
+
+
+def test_two_operators_at_once_write_a_target_once(world: World) -> None:
+    other = world.another()
+    try:
+        world.until(other.ready, "the other operator")
+        world.deployment("digits-a")
+        world.rollout(targets=[{"name": "digits-a"}])
+        ends(world, "RolledOut")
+        assert world.get("deployments", "digits-a")["metadata"]["generation"] == 2
+    finally:
+        other.end()
+
+
+def test_a_permission_on_targets_that_is_missing_is_waited_for(world: World) -> None:
+    world.deployment("digits-a")
+    fault = world.proxy.inject(Refuse(403, "deployments.apps is forbidden"), resource="deployments", verb="patch",
+                               times=3)  # fmt: skip
+    world.rollout(targets=[{"name": "digits-a"}])
+    ends(world, "RolledOut")
+    assert fault.struck == 3
+    assert world.get("deployments", "digits-a")["metadata"]["generation"] == 2
