@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+import uvloop
 import yaml
 from aiohttp import web
 from yarl import URL
@@ -146,7 +147,7 @@ class FaultProxy:
     def __init__(self, server: str, ca_file: Path) -> None:
         self._server, self._ca_file = server, ca_file
         self._faults: list[Fault] = []
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
         self._watches: set[asyncio.Transport] = set()
         """To the operator."""
@@ -265,6 +266,8 @@ class FaultProxy:
                 return web.Response(text=json.dumps(error) + "\n", content_type="application/json")
             case Slow(seconds):
                 await asyncio.sleep(seconds)
+        if request.verb == "watch" and isinstance(effect, Cut):
+            return _hang_up(incoming, "cut by the test")
         if request.verb == "watch":
             return await self._watch(incoming, body)
         try:
