@@ -105,7 +105,14 @@ class Writer:
             # It exists: an earlier pass made it and its event is still under way. The next pass sees it.
             if manifest["kind"] in _UNWATCHED:
                 return
-            self._take_in(manifest["kind"], await self._kube.get(_path(manifest)))
+            self._take_in(manifest["kind"], await self._with_labels(manifest, await self._kube.get(_path(manifest))))
+
+    async def _with_labels(self, manifest: JsonObject, found: JsonObject) -> JsonObject:
+        """Give a child of ours back the labels that somebody took: without them no watch ever shows it."""
+        labels, owners = manifest["metadata"].get("labels", {}), _owners(manifest)
+        if labels.items() <= found["metadata"].get("labels", {}).items() or not owners & _owners(found):
+            return found
+        return await self._kube.merge(_path(manifest), {"metadata": {"labels": labels}})
 
     async def _keep(self, kind: str, answer: Awaitable[JsonObject]) -> None:
         try:
@@ -173,6 +180,10 @@ def _replacing(before: JsonObject, after: JsonObject) -> JsonObject:
 def _path(manifest: JsonObject) -> str:
     metadata = manifest["metadata"]
     return object_path(manifest["apiVersion"], manifest["kind"], metadata["namespace"], metadata["name"])
+
+
+def _owners(item: JsonObject) -> set[str]:
+    return {str(owner["uid"]) for owner in item["metadata"].get("ownerReferences") or ()}
 
 
 def _stale(error: KubeError, *statuses: int) -> Exception:

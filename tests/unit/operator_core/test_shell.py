@@ -127,6 +127,8 @@ class FakeKube:
     def __init__(self, failing: dict[str, int] | None = None) -> None:
         self.requests: list[tuple[str, str, Any]] = []
         self.failing = failing or {}
+        self.stored: Json = {}
+        """What `get` finds."""
 
     async def _do(self, verb: str, path: str, body: Any) -> Json:
         self.requests.append((verb, path, body))
@@ -137,7 +139,7 @@ class FakeKube:
         return {**answer, "metadata": metadata}
 
     async def get(self, path: str, **query: str) -> Json:
-        return await self._do("get", path, None)
+        return await self._do("get", path, self.stored)
 
     async def create(self, path: str, body: Json) -> Json:
         return await self._do("create", path, body)
@@ -208,6 +210,18 @@ async def test_a_child_that_exists_is_as_good_as_created() -> None:
     await subject.carry_out(Plan(None, (CreateObject(JOB),)), "PruneJob", item())
     assert [request[0] for request in kube.requests] == ["create", "get"]
     assert wrote == ["Job"]
+
+
+@pytest.mark.parametrize("owner", ["u-1", "u-other"])
+async def test_a_child_that_lost_its_labels_gets_them_back_and_a_strangers_does_not(owner: str) -> None:
+    kube = FakeKube({"create": 409})
+    subject, _, _ = writer(kube)
+    metadata = {**JOB["metadata"], "labels": {"ours": "yes"}, "ownerReferences": [{"uid": "u-1"}]}
+    found = {**JOB, "metadata": {**JOB["metadata"], "labels": {}, "ownerReferences": [{"uid": owner}]}}
+    kube.stored = found
+    await subject.carry_out(Plan(None, (CreateObject({**JOB, "metadata": metadata}),)), "PruneJob", item())
+    merges = [body for verb, _, body in kube.requests if verb == "merge"]
+    assert merges == ([{"metadata": {"labels": {"ours": "yes"}}}] if owner == "u-1" else [])
 
 
 @pytest.mark.parametrize(

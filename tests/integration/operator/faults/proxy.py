@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 import re
@@ -21,7 +22,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-import uvloop
 import yaml
 from aiohttp import web
 from yarl import URL
@@ -137,7 +137,7 @@ class Fault:
 
 
 class FaultProxy:
-    """Use with `with`; runs in a thread of its own.
+    """Use with `with`; all of them run in one thread.
 
     Args:
         server: Base URL of the real API server.
@@ -147,8 +147,8 @@ class FaultProxy:
     def __init__(self, server: str, ca_file: Path) -> None:
         self._server, self._ca_file = server, ca_file
         self._faults: list[Fault] = []
-        self._loop = uvloop.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
+        self._loop = _shared_loop()
+        self._handlers: set[asyncio.Task[Any]] = set()
         self._watches: set[asyncio.Transport] = set()
         """To the operator."""
         self.port = 0
@@ -159,7 +159,6 @@ class FaultProxy:
 
     def __enter__(self) -> Self:
         """Listen."""
-        self._thread.start()
         asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(_START_SECONDS)
         return self
 
@@ -168,9 +167,6 @@ class FaultProxy:
     ) -> None:
         """Close everything."""
         asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(_START_SECONDS)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
     def inject(
         self, effect: Effect, *, verb: str = ".*", resource: str = ".*", path: str = "", times: int = 1, skip: int = 0
@@ -223,9 +219,8 @@ class FaultProxy:
 
     async def _start(self) -> None:
         context = ssl.create_default_context(cafile=str(self._ca_file))
-        self._connector = aiohttp.TCPConnector(ssl=context, limit=0)
         self._session = aiohttp.ClientSession(
-            connector=self._connector, trust_env=False, auto_decompress=False,
+            connector=aiohttp.TCPConnector(ssl=context, limit=0), trust_env=False, auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None),
         )  # fmt: skip
         application = web.Application(client_max_size=1 << 24)
@@ -237,20 +232,24 @@ class FaultProxy:
         self.port = int(self._runner.addresses[0][1])
 
     async def _stop(self) -> None:
-        # The handlers first: one that waits for the API server would be waited for.
-        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
+        # The handlers first: the server would wait for those that wait for the API server.
+        for task in self._handlers:
             task.cancel()
-        if others:
-            await asyncio.wait(others, timeout=2.0)
+        if self._handlers:
+            await asyncio.wait(self._handlers, timeout=_START_SECONDS / 2)
         await self._runner.cleanup()
-        # Nobody waits for the farewell of TLS; a closed transport says so in the next turns of the loop.
-        await self._connector.close(abort_ssl=True)
         await self._session.close()
-        for _ in range(10):
-            await asyncio.sleep(0)
 
     async def _handle(self, incoming: web.Request) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        self._handlers.add(task)
+        try:
+            return await self._answer(incoming)
+        finally:
+            self._handlers.discard(task)
+
+    async def _answer(self, incoming: web.Request) -> web.StreamResponse:
         request = Request.of(incoming.method, incoming.path, incoming.query_string)
         self.requests.append(request)
         fault = next((item for item in self._faults if item.claims(request)), None)
@@ -320,6 +319,14 @@ class FaultProxy:
             data=body or None, allow_redirects=False,
         ) as response:  # fmt: skip
             yield response
+
+
+@functools.cache
+def _shared_loop() -> asyncio.AbstractEventLoop:
+    """Start the one thread; it goes on until the process ends, since closed connections take a while to be gone."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="fault-proxies", daemon=True).start()
+    return loop
 
 
 def _forwarded(headers: Any) -> dict[str, str]:

@@ -55,10 +55,10 @@ class End:
 
 
 def crashes(life: Life, kinds: list[str]) -> Iterator[Crash]:
-    """Return what is tried: the death before the answer at every write, the others where something is done."""
+    """Return what is tried: the death before the answer at every write, the others once where something is done."""
     for number, kind in enumerate(kinds):
         yield Crash(life, number, kind, Kill(answered=False))
-        if not _NOTES.fullmatch(kind.partition(" ")[2]):
+        if kind not in kinds[:number] and not _NOTES.fullmatch(kind.partition(" ")[2]):
             yield Crash(life, number, kind, Kill(answered=True))
             yield Crash(life, number, kind, Cut())
 

@@ -6,7 +6,7 @@ import pytest
 
 from coppice_operator.prunejob.manifest import label_value
 from tests.integration.operator.faults.test_api_server import finish_ready
-from tests.integration.operator.faults.world import World
+from tests.integration.operator.faults.world import HARDWARE, World
 
 DIGEST = "coppice.dev/spec-digest"
 LIMIT = 256 * 1024
@@ -123,51 +123,50 @@ def test_a_prunejob_deleted_and_made_again_under_its_name(running: World) -> Non
 
 def test_a_namespace_that_is_deleted_takes_everything_and_the_operator_stays(running: World) -> None:
     running.api.delete("", "namespaces", running.name)
-    running.until(lambda: running.api.get("", "namespaces", running.name) is None, "the end of the namespace")
+    running.until(lambda: not running.items("prunejobs") and not running.items("jobs"), "the end of what is in it")
+    running.until(running.settled, "quiet")
     assert running.operator.alive
     assert running.created_jobs() == 1
 
 
-def test_a_pod_deleted_by_a_person_is_replaced(running: World) -> None:
-    (pod,) = running.items("pods")
-    running.delete("pods", pod["metadata"]["name"])
-    running.until(lambda: pods(running) not in ([], [pod["metadata"]["uid"]]), "another pod")
-    assert running.state() == "Running"
-    finish_ready(running)
-
-
-def test_a_pod_that_is_evicted_is_replaced_and_costs_no_attempt(running: World) -> None:
-    (pod,) = running.items("pods")
-    running.api.call(
-        "POST", f"/api/v1/namespaces/{running.name}/pods/{pod['metadata']['name']}/eviction",
-        {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod["metadata"]["name"]}},
-    )  # fmt: skip
-    running.until(lambda: pods(running) not in ([], [pod["metadata"]["uid"]]), "another pod")
-    finish_ready(running)
-
-
-def test_a_node_that_is_deleted_takes_its_pod_and_the_job_goes_on(world: World) -> None:
+def test_pods_deleted_evicted_or_lost_with_their_node_are_replaced(world: World) -> None:
+    classes = ("deleted", "evicted", "lost")
     node = f"node-of-{world.name}"
     world.api.call("POST", "/api/v1/nodes", {"metadata": {"name": node}})
     try:
-        world.prunejob()
-        world.until(lambda: world.items("pods"), "the pod")
-        (pod,) = world.items("pods")
+        world.prunejob(hardware=[{"name": name} for name in classes])
+        world.until(lambda: len(world.items("pods")) == len(classes), "a pod of each class")
+        name_of = {pod["metadata"]["labels"][HARDWARE]: pod["metadata"]["name"] for pod in world.items("pods")}
+        path_of = {hardware: f"/api/v1/namespaces/{world.name}/pods/{name}" for hardware, name in name_of.items()}
         world.api.call(
-            "POST", f"/api/v1/namespaces/{world.name}/pods/{pod['metadata']['name']}/binding",
-            {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod["metadata"]["name"]},
+            "POST", f"{path_of['lost']}/binding",
+            {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name_of["lost"]},
              "target": {"kind": "Node", "name": node}},
         )  # fmt: skip
-        world.begin()
-        world.until(lambda: world.state() == "Running", "the run")
+        world.begin(*classes)
+        world.until(lambda: {world.state(hardware=name) for name in classes} == {"Running"}, "all run")
     finally:
         world.api.delete("", "nodes", node)
+    world.delete("pods", name_of["deleted"])
+    world.api.call(
+        "POST", f"{path_of['evicted']}/eviction",
+        {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name_of["evicted"]}},
+    )  # fmt: skip
     # The garbage collector of pods waits 40 s before it believes in a node's end: what it does then is done here.
     gone = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC"}
-    world.edit("pods", pod["metadata"]["name"], "status", status={"phase": "Failed", "conditions": [gone]})
-    world.api.call("DELETE", f"/api/v1/namespaces/{world.name}/pods/{pod['metadata']['name']}?gracePeriodSeconds=0")
-    world.until(lambda: pods(world) not in ([], [pod["metadata"]["uid"]]), "another pod")
-    finish_ready(world)
+    world.edit("pods", name_of["lost"], "status", status={"phase": "Failed", "conditions": [gone]})
+    world.api.call("DELETE", f"{path_of['lost']}?gracePeriodSeconds=0")
+    old = set(name_of.values())
+    world.until(
+        lambda: {pod["metadata"]["labels"][HARDWARE] for pod in world.items("pods")
+                 if pod["metadata"]["name"] not in old and pod["status"].get("phase") == "Running"} == set(classes),
+        "another pod of each class",
+    )  # fmt: skip
+    assert {world.state(hardware=name) for name in classes} == {"Running"}
+    world.finish(*classes)
+    world.until(lambda: world.holds("Ready"), "the end")
+    world.jobs()
+    assert len(world.jobs_seen) == world.created_jobs() == len(classes)
 
 
 def test_a_prunejob_with_as_many_annotations_as_it_takes(world: World) -> None:
@@ -179,7 +178,7 @@ def test_a_prunejob_with_as_many_annotations_as_it_takes(world: World) -> None:
 
 def test_a_target_with_as_many_annotations_as_it_takes(world: World) -> None:
     world.deployment("digits-a", annotations={"fat": "x" * (LIMIT - 1000)})
-    world.prunejob(rollout__targets=[{"name": "digits-a"}])
+    world.prunejob(rollout__targets=[{"name": "digits-a"}], rollout__strategy={"waves": [{"targets": "100%"}]})
     finish_ready_with(world, "RolledOut")
     assert len(world.get("deployments", "digits-a")["metadata"]["annotations"]["fat"]) == LIMIT - 1000
 

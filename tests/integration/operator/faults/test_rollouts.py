@@ -10,6 +10,7 @@ from tests.integration.operator.faults.world import World
 
 MODEL = f"pvc://fleet-models/runs/pruned#sha256={DIGEST}"
 NAMES = ("digits-a", "digits-b")
+AT_ONCE = {"waves": [{"targets": "100%"}]}
 
 
 def begin(world: World, **values: object) -> None:
@@ -45,7 +46,7 @@ def ends(world: World, reason: str, name: str = "digits") -> None:
 def test_a_write_that_fails_mid_wave_is_made_in_the_end(world: World, resource: str, effect: Effect) -> None:
     world.deployment("digits-a")
     fault = world.proxy.inject(effect, verb="patch", resource=resource, times=2)
-    world.rollout(targets=[{"name": "digits-a"}])
+    world.rollout(targets=[{"name": "digits-a"}], strategy=AT_ONCE)
     ends(world, "RolledOut")
     assert fault.struck == 2
     assert world.model_of("digits-a") == MODEL
@@ -55,7 +56,7 @@ def test_a_write_that_fails_mid_wave_is_made_in_the_end(world: World, resource: 
 def test_a_rollout_is_not_made_twice_when_its_answer_is_lost(world: World) -> None:
     world.deployment("digits-a")
     fault = world.proxy.inject(Cut(), verb="create", resource="modelrollouts")
-    world.prunejob(rollout__targets=[{"name": "digits-a"}])
+    world.prunejob(rollout__targets=[{"name": "digits-a"}], rollout__strategy=AT_ONCE)
     world.finish()
     world.until(lambda: world.holds("Ready", reason="RolledOut"), "the end")
     assert fault.struck == 1
@@ -106,14 +107,14 @@ def test_a_rollout_deleted_mid_wave_leaves_targets_as_they_are(world: World) -> 
     world.until(world.settled, "quiet")
     assert [world.model_of(name) for name in NAMES] == [MODEL, MODEL]
     world.sick.clear()
-    world.rollout(targets=[{"name": name} for name in NAMES])
+    world.rollout(targets=[{"name": name} for name in NAMES], strategy=AT_ONCE)
     ends(world, "RolledOut")
 
 
 def test_a_rollout_of_a_prunejob_deleted_mid_wave_is_made_again(world: World) -> None:
     world.sick.add("digits-a")
     world.deployment("digits-a")
-    world.prunejob(rollout__targets=[{"name": "digits-a"}])
+    world.prunejob(rollout__targets=[{"name": "digits-a"}], rollout__strategy=AT_ONCE)
     world.finish()
     world.until(lambda: world.model_of("digits-a"), "the wave")
     (rollout,) = world.items("modelrollouts")
@@ -136,7 +137,7 @@ def test_a_rollout_paused_by_a_person_stops_and_goes_on(world: World) -> None:
 
 def test_a_rollouts_status_wiped_after_its_end_writes_no_target_again(world: World) -> None:
     world.deployment("digits-a")
-    world.rollout(targets=[{"name": "digits-a"}])
+    world.rollout(targets=[{"name": "digits-a"}], strategy=AT_ONCE)
     ends(world, "RolledOut")
     world.api.merge(world.name, "modelrollouts", "digits", {"status": None}, "status")
     world.until(lambda: state(world) == "RolledOut", "the status again")
@@ -149,7 +150,7 @@ def test_two_operators_at_once_write_a_target_once(world: World) -> None:
     try:
         world.until(other.ready, "the other operator")
         world.deployment("digits-a")
-        world.rollout(targets=[{"name": "digits-a"}])
+        world.rollout(targets=[{"name": "digits-a"}], strategy=AT_ONCE)
         ends(world, "RolledOut")
         assert world.get("deployments", "digits-a")["metadata"]["generation"] == 2
     finally:
@@ -160,7 +161,7 @@ def test_a_permission_on_targets_that_is_missing_is_waited_for(world: World) -> 
     world.deployment("digits-a")
     fault = world.proxy.inject(Refuse(403, "deployments.apps is forbidden"), resource="deployments", verb="patch",
                                times=3)  # fmt: skip
-    world.rollout(targets=[{"name": "digits-a"}])
+    world.rollout(targets=[{"name": "digits-a"}], strategy=AT_ONCE)
     ends(world, "RolledOut")
     assert fault.struck == 3
     assert world.get("deployments", "digits-a")["metadata"]["generation"] == 2

@@ -23,7 +23,7 @@ from tests.integration.operator.support import report
 
 HARDWARE = "coppice.dev/hardware"
 DEADLINE_SECONDS = 60.0
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.1
 _NOW = "2026-01-01T00:00:00Z"
 
 
