@@ -216,10 +216,10 @@ async def test_a_child_that_exists_is_as_good_as_created() -> None:
 async def test_a_child_that_lost_its_labels_gets_them_back_and_a_strangers_does_not(owner: str) -> None:
     kube = FakeKube({"create": 409})
     subject, _, _ = writer(kube)
-    metadata = {**JOB["metadata"], "labels": {"ours": "yes"}, "ownerReferences": [{"uid": "u-1"}]}
-    found = {**JOB, "metadata": {**JOB["metadata"], "labels": {}, "ownerReferences": [{"uid": owner}]}}
-    kube.stored = found
-    await subject.carry_out(Plan(None, (CreateObject({**JOB, "metadata": metadata}),)), "PruneJob", item())
+    place = {"name": "j", "namespace": "default", "uid": "u-j"}
+    wanted = {**place, "labels": {"ours": "yes"}, "ownerReferences": [{"uid": "u-1"}]}
+    kube.stored = {**JOB, "metadata": {**place, "ownerReferences": [{"uid": owner}]}}
+    await subject.carry_out(Plan(None, (CreateObject({**JOB, "metadata": wanted}),)), "PruneJob", item())
     merges = [body for verb, _, body in kube.requests if verb == "merge"]
     assert merges == ([{"metadata": {"labels": {"ours": "yes"}}}] if owner == "u-1" else [])
 

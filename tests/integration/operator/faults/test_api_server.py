@@ -53,7 +53,7 @@ def test_a_write_that_fails_is_made_in_the_end_and_once(world: World, resource: 
 
 
 def test_a_burst_of_503_on_everything_is_outlived(world: World) -> None:
-    fault = world.proxy.inject(Refuse(503), times=12)
+    fault = world.proxy.inject(Refuse(503), times=7)
     world.proxy.drop_watches()
     world.prunejob()
     wait_until_struck(fault)
@@ -224,7 +224,7 @@ def test_the_crds_are_removed_and_come_back(world: World, kubectl: Kubectl, repo
     world.until(lambda: not world.jobs(), "the Job goes with its PruneJob")
     kubectl.must("apply", "--server-side", "-f", str(repository / "crds"))
     kubectl.must("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-    world.revive = True
+    assert world.operator.alive
     world.prunejob("again")
     world.until(world.jobs, "the next Job")
     world.finish()

@@ -13,14 +13,12 @@ NAMES = ("digits-a", "digits-b")
 AT_ONCE = {"waves": [{"targets": "100%"}]}
 
 
-def begin(world: World, **values: object) -> None:
+def begin(world: World) -> None:
     """Start a rollout to two Deployments, the second of which does not come up with the model."""
     world.sick.add("digits-b")
     for name in NAMES:
         world.deployment(name)
-    world.rollout(
-        targets=[{"name": name} for name in NAMES], strategy={"waves": [{"targets": 1}, {"targets": "100%"}]}, **values
-    )
+    world.rollout(targets=[{"name": name} for name in NAMES], strategy={"waves": [{"targets": 1}, {"targets": "100%"}]})
     world.until(lambda: world.model_of("digits-b") == MODEL, "the second wave")
 
 
@@ -48,7 +46,8 @@ def test_a_write_that_fails_mid_wave_is_made_in_the_end(world: World, resource: 
     fault = world.proxy.inject(effect, verb="patch", resource=resource, times=2)
     world.rollout(targets=[{"name": "digits-a"}], strategy=AT_ONCE)
     ends(world, "RolledOut")
-    assert fault.struck == 2
+    # An answer that is lost was a write all the same, and a watch may show it before the write is tried again.
+    assert fault.struck > 0
     assert world.model_of("digits-a") == MODEL
     assert world.get("deployments", "digits-a")["metadata"]["generation"] == 2
 
@@ -146,10 +145,10 @@ def test_a_rollouts_status_wiped_after_its_end_writes_no_target_again(world: Wor
 
 
 def test_two_operators_at_once_write_a_target_once(world: World) -> None:
+    world.deployment("digits-a")
     other = world.another()
     try:
         world.until(other.ready, "the other operator")
-        world.deployment("digits-a")
         world.rollout(targets=[{"name": "digits-a"}], strategy=AT_ONCE)
         ends(world, "RolledOut")
         assert world.get("deployments", "digits-a")["metadata"]["generation"] == 2
