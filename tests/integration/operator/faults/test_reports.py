@@ -43,7 +43,7 @@ def test_a_report_that_is_none_is_said_and_ends_the_run(world: World, message: s
 def test_a_report_cut_at_4096_bytes_is_said(world: World) -> None:
     whole = report()[:-1] + ', "later": "' + "x" * 8000 + '"}'
     reason, said = end_with(world, 0, whole.encode()[:4096].decode())
-    assert reason == "ReportUnreadable"
+    assert reason == "ReportTooLong"
     assert len(said) < 1024
 
 
