@@ -81,7 +81,7 @@ def test_a_job_that_failed_for_a_reason_nobody_knows(world: World) -> None:
     world.prunejob(run__backoffLimit=0)
     world.finish(exit_code=7, message="")
     world.until(lambda: world.holds("Stalled"), "the verdict")
-    assert world.condition("Stalled")[1] == "RunFailed"
+    assert world.condition("Stalled")[1] == "BackoffLimitExceeded"
     assert "7" in world.condition("Stalled")[2]
     assert world.created_jobs() == 1
 
