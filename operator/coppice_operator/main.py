@@ -71,7 +71,7 @@ async def run(options: OperatorOptions) -> None:
         kube = await stack.enter_async_context(
             Kube(metrics.api_requests, fence=elector.seconds_left if elector else None)
         )
-        reconciler = Reconciler(cache, queue, Writer(kube, cache), metrics, default_image=options.default_image)
+        reconciler = Reconciler(cache, queue, Writer(kube, cache), metrics, kube, default_image=options.default_image)
         lister = Lister(kube, cache, WATCHED, options.namespaces, reconciler.saw, metrics)
         metrics.watch(cache, queue, health)
         server = web.AppRunner(application(metrics, health, with_profiling=options.profiling), access_log=None)

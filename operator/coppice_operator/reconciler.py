@@ -14,7 +14,7 @@ import aiohttp
 
 from coppice_api.constants import LABEL_PRUNEJOB
 from coppice_operator.cache import Cache, place_of
-from coppice_operator.kube import FencedError, KubeError
+from coppice_operator.kube import FencedError, Kube, KubeError, collection_path
 from coppice_operator.logs import about
 from coppice_operator.metrics import OperatorMetrics
 from coppice_operator.plan import JsonObject, Plan
@@ -45,6 +45,7 @@ class Reconciler:
         queue: Of keys.
         writer: Carries plans out.
         metrics: Of the operator.
+        kube: Asked for what a watch may not have told of yet.
         default_image: Image of runs where the spec names none.
         now: The time, UTC.
     """
@@ -55,12 +56,13 @@ class Reconciler:
         queue: WorkQueue,
         writer: Writer,
         metrics: OperatorMetrics,
+        kube: Kube,
         *,
         default_image: str,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._cache, self._queue, self._writer, self._metrics = cache, queue, writer, metrics
-        self._default_image, self._now = default_image, now
+        self._kube, self._default_image, self._now = kube, default_image, now
         self._working = False
         self.poller = ProgressPoller(cache, self._progressed)
         writer.wrote = self.saw
@@ -193,6 +195,7 @@ class Reconciler:
 
     async def _plan_rollout(self, item: JsonObject, session: aiohttp.ClientSession) -> Plan:
         namespace, name = place_of(item)
+        await self._look_for_targets(item)
         observation = RolloutObservation(
             rollout=item,
             siblings=tuple(
@@ -209,6 +212,17 @@ class Reconciler:
                 observation, answers={query.key: answer for query, answer in zip(queries, answers, strict=True)}
             )
         return plan_rollout(observation, self._now())
+
+    async def _look_for_targets(self, rollout: JsonObject) -> None:
+        """Take in the targets that no watch has told of: a rollout turns back when one is deleted, and watches lag."""
+        namespace, _ = place_of(rollout)
+        for target in (rollout.get("status") or {}).get("targets") or ():
+            kind, name = target.get("kind", "Deployment"), target["name"]
+            if kind == "Deployment" and self._cache.get(kind, (namespace, name)) is None:
+                # A list, since that is what the watch has the right to.
+                path = collection_path("apps/v1", kind, namespace)
+                for found in await self._kube.list_all(path, fieldSelector=f"metadata.name={name}"):
+                    self._cache.put(kind, found)
 
     def _progressed(self, subject: Subject) -> None:
         self._queue_prunejob(subject[0], subject[1])

@@ -1,0 +1,70 @@
+"""A rollout whose target no watch has told of yet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+
+from coppice_operator.cache import Cache
+from coppice_operator.metrics import OperatorMetrics
+from coppice_operator.queue import WorkQueue
+from coppice_operator.reconciler import Reconciler
+from coppice_operator.writer import Writer
+from tests.unit.operator_rollout.simulator import Simulation, deployment, rollout
+
+Json = dict[str, Any]
+
+
+class Server:
+    """Lists Deployments, and keeps the last status written."""
+
+    def __init__(self, deployments: list[Json]) -> None:
+        self.deployments, self.selectors = deployments, list[str]()
+        self.status: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+
+    async def list_all(self, path: str, **query: str) -> list[Json]:
+        self.selectors.append(query["fieldSelector"])
+        return self.deployments
+
+    async def json_patch(self, path: str, body: list[Json]) -> Json:
+        return {}
+
+    async def create(self, path: str, body: Json) -> Json:
+        return {**body, "metadata": {**body["metadata"], "uid": "e", "resourceVersion": "99"}}
+
+    async def merge(self, path: str, body: Json) -> Json:
+        if not self.status.done():
+            self.status.set_result(body["status"])
+        metadata = {"name": "digits", "namespace": "fleet", "uid": "r", "resourceVersion": "99"}
+        return {**body, "metadata": {**metadata, "generation": 1}}
+
+
+@pytest.mark.parametrize(("there", "state"), [(True, "RollingOut"), (False, "RollingBack")])
+async def test_a_target_is_looked_up_before_it_is_said_to_be_deleted(there: bool, state: str) -> None:
+    began = Simulation(rollout("digits-a"), [deployment("digits-a")])
+    began.step()
+    document = began.rollout
+    document["metadata"] |= {"uid": "r", "resourceVersion": "1"}
+    # The status that says so is the one thing that is missing from what the pass would write.
+    document["status"] = {**document["status"], "state": "Unsaid"}
+    cache, queue = Cache(), WorkQueue()
+    cache.put("ModelRollout", {"kind": "ModelRollout", **document})
+    found = {**began.fleet["digits-a"]}
+    found["metadata"] = {**found["metadata"], "uid": "d", "resourceVersion": "1"}
+    server = Server([found] if there else [])
+    reconciler = Reconciler(
+        cache, queue, Writer(server, cache), OperatorMetrics(), server, default_image="coppice:test",  # type: ignore[arg-type]
+        now=lambda: began.now,
+    )  # fmt: skip
+    working = asyncio.create_task(reconciler.run())
+    try:
+        status = await asyncio.wait_for(server.status, 10)
+    finally:
+        working.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await working
+    assert server.selectors[0] == "metadata.name=digits-a"
+    assert status["state"] == state
