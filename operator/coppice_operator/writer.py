@@ -16,12 +16,15 @@ from coppice_operator.plan import (
     CreateObject,
     DeleteObject,
     Event,
+    EventType,
     JsonObject,
     JsonPatchObject,
     PatchObject,
     Plan,
 )
 
+_REFUSALS = {400, 403, 422}
+"""What asking the same again does not mend by itself: the object, rights, quota or an admission policy must change."""
 _UNWATCHED = {"Service"}
 """Kinds that are made and never looked at again: in the cache they would stay for ever."""
 _log = logging.getLogger(__name__)
@@ -54,8 +57,21 @@ class Writer:
         """
         if plan.status is not None and plan.status != item.get("status"):
             await self._write_status(plan.status, kind, item)
+        refusals = []
         for action in plan.actions:
-            await self._act(action)
+            try:
+                await self._act(action)
+            except KubeError as error:
+                if error.status not in _REFUSALS:
+                    raise
+                # One class that may not be made must not hold up the others.
+                refusals.append(error)
+                if isinstance(action, CreateObject):
+                    manifest = action.manifest
+                    told = f"{manifest['kind']} {manifest['metadata']['name']} was refused: {error}"
+                    await self._record(Event(EventType.WARNING, "Refused", told), kind, item)
+        if refusals:
+            raise refusals[0]
         for event in plan.events:
             await self._record(event, kind, item)
 

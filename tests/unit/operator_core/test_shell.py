@@ -237,6 +237,29 @@ async def test_a_target_that_is_not_what_it_seemed_is_looked_at_again(action: An
         await writer(FakeKube(failing))[0].carry_out(Plan(None, (action,)), "ModelRollout", item())
 
 
+@pytest.mark.parametrize("status", [403, 422])
+async def test_a_child_that_is_refused_is_told_of_and_holds_up_no_other(status: int) -> None:
+    kube = FakeKube()
+    other = {**JOB, "metadata": {**JOB["metadata"], "name": "k"}}
+    refuse = kube._do
+
+    async def refusing(verb: str, path: str, body: Any) -> Json:
+        answer = await refuse(verb, path, body)
+        if path.endswith("/jobs") and body["metadata"]["name"] == "j":
+            raise KubeError(status, "quota exceeded")
+        return answer
+
+    kube._do = refusing  # type: ignore[method-assign]
+    subject, cache, _ = writer(kube)
+    with pytest.raises(KubeError, match="quota exceeded"):
+        await subject.carry_out(Plan(None, (CreateObject(JOB), CreateObject(other)), (EVENT,)), "PruneJob", item())
+    assert cache.get("Job", ("default", "k")) is not None
+    told = [body for verb, path, body in kube.requests if path.endswith("/events")]
+    assert [(event["type"], event["reason"]) for event in told] == [("Warning", "Refused")]
+    assert "Job j was refused" in told[0]["message"]
+    assert "quota exceeded" in told[0]["message"]
+
+
 async def test_a_server_that_fails_is_not_taken_for_staleness() -> None:
     with pytest.raises(KubeError):
         await writer(FakeKube({"apply": 500}))[0].carry_out(Plan(None, (ApplyObject(TARGET),)), "ModelRollout", item())
