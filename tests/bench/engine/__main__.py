@@ -1,8 +1,9 @@
 """`make bench-engine`: every method on every model, then prediction, transformer and loop figures; JSON and documents.
 
 Rounds run in one process a core, each with one thread, and are kept in build/bench/engine: an interrupted benchmark
-goes on where it was. QUICK=1 does one seed with little effort; SEEDS=0,1 and CASES=vgg-shapes100 choose; DOCUMENT=1
-writes docs/benchmarks; FINISHED=1 runs no more rounds and takes those there are.
+goes on where it was. Models are measured when all rounds are done, one at a time. QUICK=1 does one seed with little
+effort; SEEDS=0,1 and CASES=vgg-shapes100 choose; DOCUMENT=1 writes docs/benchmarks; FINISHED=1 runs no more rounds and
+takes those there are.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from importlib import metadata
 from typing import Any
 
 from tests.bench import prediction, transformer
-from tests.bench.engine import cases, document, ours, rounds
+from tests.bench.engine import cases, document, measured, ours, rounds
 from tests.bench.machine import ROOT, machine
 
 _DIRECTORY = ROOT / "build/bench/engine"
@@ -60,7 +61,7 @@ def _rows(quick: bool, seeds: list[int], chosen: list[str], workers: int) -> lis
         for methods in (rounds.COMPARED, others) for seed in seeds for case in chosen for method in methods
     ]  # fmt: skip
     if os.environ.get("FINISHED") == "1":
-        return [rounds.run(task, _DIRECTORY) for task in tasks if rounds.finished(task, _DIRECTORY)]
+        tasks = [task for task in tasks if rounds.finished(task, _DIRECTORY)]
     done: dict[rounds.Round, dict[str, Any]] = {}
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         dense = [pool.submit(rounds.train, case, seed, quick, _DIRECTORY) for seed in seeds for case in chosen]
@@ -72,11 +73,11 @@ def _rows(quick: bool, seeds: list[int], chosen: list[str], workers: int) -> lis
             row = done[task] = future.result()
             print(
                 f"    {len(done):>3}/{len(tasks)} {task.case} seed {task.seed} {task.method:16} "
-                f"{row['accuracy_dense']:.2%} -> {row['accuracy']:.2%}, saved {row['energy_reduction_ratio']:.1%} "
-                f"at 32, {row['single']['energy_reduction_ratio']:.1%} at 1 (estimated), {row['seconds']:.0f} s",
+                f"{row['accuracy_dense']:.2%} -> {row['accuracy']:.2%} in {row['seconds']:.0f} s",
                 flush=True,
             )  # fmt: skip
-    return [done[task] for task in tasks]
+    print(f"==> measuring {len(tasks)} models, one after the other: leave the machine alone", flush=True)
+    return [{**done[task], **measured.measure(task, _DIRECTORY)} for task in tasks]
 
 
 def _loop(rows: list[dict[str, Any]]) -> dict[str, Any]:

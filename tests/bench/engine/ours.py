@@ -30,15 +30,12 @@ class Effort:
     max_iterations: int
     fine_tune_epochs: int
     window_seconds: float
-    pairs: int
     dense_epochs_share: float = 1.0
     train_share: float = 1.0
 
 
-QUICK = Effort(
-    max_iterations=2, fine_tune_epochs=1, window_seconds=0.3, pairs=5, dense_epochs_share=0.6, train_share=0.4
-)
-FULL = Effort(max_iterations=6, fine_tune_epochs=3, window_seconds=1.0, pairs=7)
+QUICK = Effort(max_iterations=2, fine_tune_epochs=1, window_seconds=0.3, dense_epochs_share=0.6, train_share=0.4)
+FULL = Effort(max_iterations=6, fine_tune_epochs=3, window_seconds=1.0)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One round: a case, a seed, a method; pruned, then measured against its dense model in interleaved windows."""
+"""One round: a case, a seed, a method; pruned, and its model kept. `measured` compares the models when all is quiet."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from torch import nn
 
 from coppice_api.bundle import PruningStep
 from coppice_pruner.data import Splits
-from coppice_pruner.deployment import folded
-from coppice_pruner.measurement import Comparison, average, compare, model_workload, one_thread
-from coppice_pruner.meters import Meter
 from coppice_pruner.meters.estimate import open_estimate
 from coppice_pruner.models import LoadedModel
 from coppice_pruner.surgery import apply_plan
@@ -30,7 +27,6 @@ _OURS = ("knapsack", "knapsack_single")
 COMPARED = ("dense", *_OURS, *peers.SETTINGS)
 """For all seeds before the others: an interrupted benchmark has said the most by then."""
 METHODS = (*COMPARED, *(mode for mode in ours.MODES if mode not in _OURS), SCRATCH)
-BATCH_SIZE = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +57,7 @@ def run(task: Round, directory: Path) -> dict[str, Any]:
         return row
     torch.set_num_threads(1)
     row = _row(task, directory)
-    _write(path, row)
+    write(path, row)
     return row
 
 
@@ -89,7 +85,8 @@ def _plan_path(task: Round, directory: Path) -> Path:
     return directory / "plans" / f"{task.name}.json"
 
 
-def _write(path: Path, content: Any) -> None:
+def write(path: Path, content: Any) -> None:
+    """Write JSON so that it is there in whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".tmp")
     aside.write_text(json.dumps(content))
@@ -103,7 +100,7 @@ def _path(task: Round, directory: Path) -> Path:
 def train(case: str, seed: int, quick: bool, directory: Path) -> None:
     """Train the dense model of a case and leave its weights."""
     torch.set_num_threads(1)
-    _dense(case, seed, quick, directory)
+    dense_of(case, seed, quick, directory)
 
 
 def _case(name: str, quick: bool) -> cases.Case:
@@ -112,14 +109,15 @@ def _case(name: str, quick: bool) -> cases.Case:
     return dataclasses.replace(case, epochs=max(1, round(share * case.epochs)))
 
 
-def _dense(case: str, seed: int, quick: bool, directory: Path) -> tuple[LoadedModel, Splits]:
+def dense_of(case: str, seed: int, quick: bool, directory: Path) -> tuple[LoadedModel, Splits]:
+    """Return the dense model of a case, trained if nobody has yet, and its data."""
     kept = directory / ("dense-quick" if quick else "dense")
     return cases.dense(_case(case, quick), seed, kept, train_share=(ours.QUICK if quick else ours.FULL).train_share)
 
 
 def _row(task: Round, directory: Path) -> dict[str, Any]:
     effort = ours.QUICK if task.quick else ours.FULL
-    dense, data = _dense(task.case, task.seed, task.quick, directory)
+    dense, data = dense_of(task.case, task.seed, task.quick, directory)
     base = evaluate(dense.module, data.evaluation, data.task)
     meter = open_estimate()
     mode = ours.MODES.get(task.method, ours.MODES["knapsack"])
@@ -136,7 +134,7 @@ def _row(task: Round, directory: Path) -> dict[str, Any]:
                 for item in result.iterations
             ],
         }  # fmt: skip
-        _write(_plan_path(task, directory), [step.model_dump() for step in result.model.pruning_plan])
+        write(_plan_path(task, directory), [step.model_dump() for step in result.model.pruning_plan])
     elif task.method in peers.SETTINGS:
         module, _ = peers.prune_with(peers.SETTINGS[task.method], dense.module, data, config)
     elif task.method == SCRATCH:
@@ -149,36 +147,16 @@ def _row(task: Round, directory: Path) -> dict[str, Any]:
         "provenance": meter.provenance.value, "seconds": round(seconds, 1), "commit": machine()["commit"],
         "memory_reduction_ratio": 1 - _bytes(module) / _bytes(dense.module), **extra,
     }  # fmt: skip
-    if task.method == "dense":
-        zero: dict[str, Any] = {"energy_reduction_ratio": 0.0, "energy_reduction_interval": [0.0, 0.0]}
-        return {**row, **zero, "latency_speedup_ratio": 1.0, "carbon_reduction_ratio": 0.0, "single": zero}
-    many = _compare(dense.module, module, data, meter, effort, BATCH_SIZE)
-    one = _compare(dense.module, module, data, meter, effort, 1)
-    return {
-        **row, **_saved(many),
-        "latency_speedup_ratio": average(many.dense).latency_seconds / average(many.pruned).latency_seconds,
-        # The same electricity runs both.
-        "carbon_reduction_ratio": many.energy_reduction_ratio,
-        "single": _saved(one),
-    }  # fmt: skip
+    path = model_path(task, directory)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A pickle, since the library leaves models that no plan describes; it never leaves this machine.
+    torch.save(module, path)
+    return row
 
 
-def _compare(
-    dense: nn.Module, pruned: nn.Module, data: Splits, meter: Meter, effort: ours.Effort, batch_size: int
-) -> Comparison:
-    samples = data.evaluation.take(slice(batch_size)).inputs
-    with one_thread():
-        return compare(
-            model_workload(folded(dense, samples), samples), model_workload(folded(pruned, samples), samples), meter,
-            pairs=effort.pairs, window_seconds=effort.window_seconds,
-        )  # fmt: skip
-
-
-def _saved(comparison: Comparison) -> dict[str, Any]:
-    return {
-        "energy_reduction_ratio": comparison.energy_reduction_ratio,
-        "energy_reduction_interval": list(comparison.energy_reduction_interval),
-    }
+def model_path(task: Round, directory: Path) -> Path:
+    """Return where a round leaves its model."""
+    return directory / "models" / f"{task.name}.pt"
 
 
 def _bytes(module: nn.Module) -> int:
