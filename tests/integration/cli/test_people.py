@@ -46,6 +46,7 @@ class Fleet:
 
     def __init__(self, kubectl: Kubectl, name: str) -> None:
         self.kubectl, self.name = kubectl, name
+        self._started: list[subprocess.Popen[str]] = []
         self.api = connect(kubeconfig=kubectl.kubeconfig, context=None, namespace=name)
 
     def coppice(self, *arguments: str, stdin: str | None = None) -> Result:
@@ -57,9 +58,18 @@ class Fleet:
     def started(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command as a process."""
         command = [sys.executable, "-m", "coppice_cli.main", *arguments, *self.flags]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ)
         )
+        self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what a test that failed has left."""
+        for process in self._started:
+            process.kill()
+            process.communicate()
+        self.api.close()
 
     @property
     def flags(self) -> list[str]:
@@ -97,7 +107,7 @@ def fleet(kubectl: Kubectl, request: pytest.FixtureRequest) -> Iterator[Fleet]:
     kubectl.must("create", "namespace", name)
     made = Fleet(kubectl, name)
     yield made
-    made.api.close()
+    made.end()
     kubectl.must("delete", "namespace", name, "--wait=false")
 
 
@@ -194,7 +204,7 @@ def test_watch_survives_a_restarted_api_server_and_ends_with_the_prunejob(fleet:
     fleet.create()
     watching = fleet.started("watch", "digits")
     assert watching.stdout is not None
-    assert "Unseen" in watching.stdout.readline()
+    assert "the operator has not seen it yet" in watching.stdout.readline()
     cluster.restart("kube-apiserver")
     wait_for(cluster.ready, "the API server")
     wait_for(lambda: fleet.kubectl.run("get", "namespace", fleet.name).returncode == 0, "the namespace")
