@@ -26,7 +26,7 @@ from coppice_cli.main import app
 from devcluster import Cluster, ClusterOptions
 from tests.builders import DIGEST, prune_job
 from tests.integration.conftest import Kubectl
-from tests.integration.operator.test_process import Operator, Space, report
+from tests.integration.operator.support import Space, operated, report
 from tests.waiting import DEADLINE_SECONDS, wait_for
 
 Json = dict[str, Any]
@@ -351,16 +351,8 @@ def test_retry_clears_the_way_although_the_operator_is_away(fleet: Fleet, monkey
 
 @pytest.fixture
 def space(cluster: Cluster, kubectl: Kubectl, tmp_path: Path) -> Iterator[Space]:
-    name = "p-operator"
-    kubectl.must("create", "namespace", name)
-    operator = Operator(cluster, name, tmp_path / "operator.log")
-    try:
-        wait_for(operator.ready, "the operator")
-        yield Space(kubectl, name, operator)
-    finally:
-        operator.process.terminate()
-        operator.process.wait(timeout=20)
-        kubectl.must("delete", "namespace", name, "--wait=false")
+    with operated(cluster, kubectl, "p-operator", tmp_path / "operator.log") as space:
+        yield space
 
 
 def test_the_operator_starts_again_what_a_person_retries_and_only_that(space: Space) -> None:

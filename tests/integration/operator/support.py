@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,20 @@ class Space:
             "patch", "pod", pod["metadata"]["name"], "--subresource=status", "--type=merge", "-p",
             json.dumps({"status": status}),
         )  # fmt: skip
+
+
+@contextlib.contextmanager
+def operated(cluster: Cluster, kubectl: Kubectl, name: str, log: Path) -> Iterator[Space]:
+    """Give a namespace that an operator works in; both go afterwards."""
+    kubectl.must("create", "namespace", name)
+    operator = Operator(cluster, name, log)
+    try:
+        wait_for(operator.ready, "the operator")
+        yield Space(kubectl, name, operator)
+    finally:
+        operator.process.terminate()
+        operator.process.wait(timeout=20)
+        kubectl.must("delete", "namespace", name, "--wait=false")
 
 
 def report(outcome: Outcome = Outcome.TARGET_MET) -> str:

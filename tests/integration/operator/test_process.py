@@ -12,22 +12,15 @@ from coppice_api.run import Outcome, RunReport
 from devcluster import Cluster
 from tests.builders import DIGEST
 from tests.integration.conftest import Kubectl
-from tests.integration.operator.support import Operator, Space, report
+from tests.integration.operator.support import Space, operated, report
 from tests.waiting import wait_for
 
 
 @pytest.fixture
 def space(cluster: Cluster, kubectl: Kubectl, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Space]:
     name = "t-" + request.node.name.removeprefix("test_").replace("_", "-")[:50].rstrip("-")
-    kubectl.must("create", "namespace", name)
-    operator = Operator(cluster, name, tmp_path / "operator.log")
-    try:
-        wait_for(operator.ready, "the operator")
-        yield Space(kubectl, name, operator)
-    finally:
-        operator.process.terminate()
-        operator.process.wait(timeout=20)
-        kubectl.must("delete", "namespace", name, "--wait=false")
+    with operated(cluster, kubectl, name, tmp_path / "operator.log") as space:
+        yield space
 
 
 def test_a_prunejob_becomes_one_job_that_goes_with_it(space: Space) -> None:
