@@ -18,7 +18,7 @@ from coppice_operator.kube import Kube, KubeError, collection_path
 from devcluster import Cluster
 from tests.generated import model_rollouts, prune_jobs
 from tests.integration.conftest import Kubectl
-from tests.integration.operator.test_process import Operator
+from tests.integration.operator.support import Operator
 from tests.waiting import wait_for
 
 Json = dict[str, Any]

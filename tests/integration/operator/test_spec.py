@@ -14,7 +14,7 @@ from coppice_api.prunejob import PruneJobSpec
 from devcluster import Cluster, ClusterOptions
 from tests.builders import prune_job
 from tests.integration.conftest import Kubectl
-from tests.integration.operator.test_process import Operator, Space
+from tests.integration.operator.support import Operator, Space
 from tests.waiting import wait_for
 
 Json = dict[str, Any]
