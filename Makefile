@@ -50,6 +50,7 @@ lint: $(STAMP) ## Check format, style, types, imports and generated files; chang
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m coppice_api.crd crds --check
+	@$(BIN)/python -m observability --check
 
 .PHONY: format
 format: $(STAMP) ## Format the code and mend what can be mended by rule
@@ -61,6 +62,10 @@ format: $(STAMP) ## Format the code and mend what can be mended by rule
 .PHONY: crds
 crds: $(STAMP) ## Write crds/ from the API package
 	@$(BIN)/python -m coppice_api.crd crds
+
+.PHONY: observability
+observability: $(STAMP) ## Write dashboards/ and docs/metrics.md from the code
+	@$(BIN)/python -m observability
 
 .PHONY: architectures
 architectures: $(STAMP) ## Prune every architecture and write the table in docs/architectures.md

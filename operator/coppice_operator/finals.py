@@ -1,9 +1,10 @@
 """What PruneJobs and ModelRollouts show in /metrics, read from their statuses at each scrape.
 
-A run's pod exports the same names while it lives, without these labels. Its series end with it and ours begin when its
-status is final, so a query that takes `max by (namespace, prunejob, hardware)` counts nothing twice even where both are
-there for one scrape. Ours go when the resource goes. At most eight classes of hardware and six states of targets: no
-metric has ten series a job, but those with a `model` label, which have two for each class.
+A run's pod exports the same names while it lives, with the same labels `prunejob` and `hardware`; Prometheus adds its
+namespace. Its series end with it and ours begin when its status is final, so a query that takes `max by (namespace,
+prunejob, hardware)` counts nothing twice even where both are there for one scrape. Ours go when the resource goes. At
+most eight classes of hardware and six states of targets: no metric has ten series a job, but those with a `model`
+label, which have two for each class.
 """
 
 from __future__ import annotations
@@ -52,6 +53,12 @@ def of_prunejobs(items: Sequence[JsonObject]) -> Iterator[Metric]:
         "coppice_accuracy_ratio", "Accuracy on the evaluation split, from 0 to 1, of the dense and the pruned model.",
         labels=[*_VARIANT, "model"],
     )  # fmt: skip
+    artifacts = GaugeMetricFamily(
+        "coppice_artifact_info",
+        "1 for the model a finished run made. Its digest is the one that an inference server says it serves, so joining"
+        " on it tells what a served model was claimed to save.",
+        labels=["namespace", "prunejob", "hardware", "digest"],
+    )
     for item in items:
         namespace, name = place_of(item)
         status = item.get("status") or {}
@@ -63,13 +70,15 @@ def of_prunejobs(items: Sequence[JsonObject]) -> Iterator[Metric]:
             labels = [namespace, name, variant["hardware"], variant.get("provenance", "")]
             for field, family in shares.values():
                 _add(family, labels, variant.get(field), 100)
+            digest = (variant.get("artifact") or {}).get("sha256")
+            if digest:
+                artifacts.add_metric([namespace, name, variant["hardware"], digest], 1)
             _add(speedup, labels, variant.get("latencySpeedup"), 1)
             _add(accuracy, [*labels, "dense"], variant.get("denseAccuracyPercent"), 100)
             _add(accuracy, [*labels, "pruned"], variant.get("accuracyPercent"), 100)
     yield states
     yield from (family for _, family in shares.values())
-    yield speedup
-    yield accuracy
+    yield from (speedup, accuracy, artifacts)
 
 
 def of_rollouts(items: Sequence[JsonObject]) -> Iterator[Metric]:

@@ -54,6 +54,9 @@ class OperatorMetrics:
             "Changes that only a fresh list showed, because a watch had lost them. A few after an outage are ordinary.",
             ["kind"], registry=self.registry,
         )  # fmt: skip
+        for kind in KINDS:
+            # `increase` sees the first one only if it saw the zero before.
+            self._missed.labels(kind)
         self._clock = clock
         self._last_event: dict[str, float] = {}
         self._cache, self._queue, self._health = Cache(), WorkQueue(clock), Health(clock)

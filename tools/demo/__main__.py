@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from demo.boards import draw_boards
 from demo.figures import FleetFigures, Prometheus, reduction
 from demo.place import ROOT, Place, client_environment, place
 from demo.shell import DemoError, Kubectl, Program, python, wait_for
@@ -25,7 +26,6 @@ from devcluster.binaries import BinaryError
 NAMESPACE = "coppice-demo"
 DIGITS = ROOT / "examples" / "digits"
 BUILD = ROOT / "build" / "demo"
-OPERATOR_PORT = 0
 FIGURE_SECONDS = 20
 """How long the fleet is watched, before and after."""
 PLACEHOLDER = "http://prometheus.monitoring.svc:9090"
@@ -161,10 +161,10 @@ def _on(where: Place, story: Story, *, keep: bool) -> int:
     kubectl = Kubectl(where.kubectl, where.kubeconfig, NAMESPACE)
     demo = Demo(story, kubectl, Prometheus(where.prometheus_url, NAMESPACE))
     environment = client_environment(where)
-    began = time.monotonic()
+    began, began_at = time.monotonic(), time.time()
     kubectl.run("apply", "-f", "-", stdin=json.dumps(_namespace()))
     operator_command = [str(Path(sys.executable).parent / "coppice"), "operator", "--namespace", NAMESPACE,
-                        "--host", "127.0.0.1", "--port", str(OPERATOR_PORT)]  # fmt: skip
+                        "--host", "127.0.0.1", "--port", str(where.operator_port)]  # fmt: skip
     summary_file = BUILD / "traffic.json"
     demo.set_up()
     traffic_command = python(
@@ -192,6 +192,7 @@ def _on(where: Place, story: Story, *, keep: bool) -> int:
         status = traffic.end()
         served = demo.prometheus.digests_by_pod()
         sent = json.loads(summary_file.read_text())
+        empty = draw_boards(where.prometheus_url, began_at, time.time(), BUILD)
         demo.seconds["total"] = time.monotonic() - began
         saved, interval = reduction(dense, pruned)
         summary = _summary(demo, dense, pruned, job, sent, before, saved, interval)
@@ -205,8 +206,12 @@ def _on(where: Place, story: Story, *, keep: bool) -> int:
             "every pod serves it": len(served) >= 3 and set(served.values()) == {artifact["sha256"]},
             "no request failed": sent["failed"] == 0 and sent["sent"] > 0 and status == 0,
             "the impossible target ended TargetMet=False": _condition(impossible, "TargetMet") == "False",
+            "every panel of the dashboards has data": not where.own or not any(empty.values()),
             "it touched nothing": untouched and not impossible["status"].get("rollout"),
         }
+        for board, titles in empty.items():
+            if titles:
+                story.tell(f"dashboard {board}: no data for {', '.join(titles)}")
         _tell_end(demo, where, dense, pruned, job, served, sent, saved, interval, promises)
         if keep:
             story.console.print(
@@ -285,6 +290,7 @@ def _tell_end(
             target = BUILD / "report.html"
             target.write_bytes(found.read_bytes())
             console.print(f"          copied to {target.relative_to(ROOT)}")
+    console.print(f"pictures  {', '.join(str(path.relative_to(ROOT)) for path in sorted(BUILD.glob('*.svg')))}")
     console.print(f"summary   {(BUILD / 'summary.json').relative_to(ROOT)}")
     seconds = demo.seconds
     console.print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ class Place:
     prometheus_url: str
     own: bool
     """Made by the demo."""
+    operator_port: int = 0
+    """Where Prometheus expects the operator; 0 if it does not scrape it."""
 
 
 @contextmanager
@@ -61,14 +64,20 @@ def place(environ: Mapping[str, str], *, keep: bool) -> Iterator[Place]:
     if directory is not None:
         # What an earlier demo left would be taken for what this one made.
         shutil.rmtree(directory, ignore_errors=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
     cluster = Cluster(
-        ClusterOptions(name=NAME, prometheus=True, nodes=1, python_path=EXAMPLES, directory=directory, detached=keep)
-    )
+        ClusterOptions(
+            name=NAME, prometheus=True, nodes=1, python_path=EXAMPLES, directory=directory, detached=keep,
+            prometheus_targets=(f"127.0.0.1:{port}",), prometheus_rules=(ROOT / "alerts" / "coppice.yaml",),
+        )
+    )  # fmt: skip
     failed = True
     cluster.start()
     try:
         assert cluster.prometheus_url is not None
-        yield Place(cluster.kubeconfig, cluster.kubectl, cluster.prometheus_url, own=True)
+        yield Place(cluster.kubeconfig, cluster.kubectl, cluster.prometheus_url, own=True, operator_port=port)
         failed = False
     finally:
         if failed or not keep:

@@ -44,6 +44,10 @@ class ClusterOptions:
     name: str = "default"
     prometheus: bool = False
     scrape_interval: str = "1s"
+    prometheus_targets: tuple[str, ...] = ()
+    """host:port of what Prometheus scrapes besides pods; the labels these give themselves are kept."""
+    prometheus_rules: tuple[Path, ...] = ()
+    """Rule files that Prometheus evaluates."""
     nodes: int = 0
     """Process nodes: they run pods as local processes."""
     gpus_per_node: int = 2
@@ -214,7 +218,14 @@ class Cluster:
         ]
         if self.options.prometheus:
             (directory / "prometheus.yml").write_text(
-                components.scrape_annotated_pods(self._ports, directory, self.token, self.options.scrape_interval)
+                components.scrape_annotated_pods(
+                    self._ports,
+                    directory,
+                    self.token,
+                    self.options.scrape_interval,
+                    targets=self.options.prometheus_targets,
+                    rules=self.options.prometheus_rules,
+                )
             )
             parts.append(components.prometheus(binaries.find("prometheus"), directory, self._ports))
         (directory / "components.json").write_text(json.dumps([asdict(part) for part in parts]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,8 +180,19 @@ def kubeconfig(ports: Ports, directory: Path, token: str) -> str:
     )
 
 
-def scrape_annotated_pods(ports: Ports, directory: Path, token: str, interval: str) -> str:
-    """Return a Prometheus configuration that scrapes pods by the customary prometheus.io annotations."""
+def scrape_annotated_pods(
+    ports: Ports, directory: Path, token: str, interval: str, *, targets: Sequence[str] = (), rules: Sequence[Path] = ()
+) -> str:
+    """Return a Prometheus configuration that scrapes pods by the customary prometheus.io annotations.
+
+    Args:
+        ports: Of the cluster.
+        directory: Of the cluster.
+        token: Of its administrator.
+        interval: Between scrapes, and between evaluations.
+        targets: host:port of what is scraped besides; labels that these give themselves are kept.
+        rules: Rule files to evaluate.
+    """
     source = "__meta_kubernetes_pod_annotation_prometheus_io_"
     relabel: list[dict[str, Any]] = [
         {"source_labels": [f"{source}scrape"], "regex": "true", "action": "keep"},
@@ -205,7 +217,19 @@ def scrape_annotated_pods(ports: Ports, directory: Path, token: str, interval: s
                 "scrape_timeout": interval,
                 "evaluation_interval": interval,
             },
+            "rule_files": [str(path) for path in rules],
             "scrape_configs": [
+                *(
+                    [
+                        {
+                            "job_name": "beside",
+                            "honor_labels": True,
+                            "static_configs": [{"targets": list(targets)}],
+                        }
+                    ]
+                    if targets
+                    else []
+                ),
                 {
                     "job_name": "pods",
                     "kubernetes_sd_configs": [
@@ -217,7 +241,7 @@ def scrape_annotated_pods(ports: Ports, directory: Path, token: str, interval: s
                         }
                     ],
                     "relabel_configs": relabel,
-                }
+                },
             ],
         },
         sort_keys=False,

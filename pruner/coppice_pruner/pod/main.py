@@ -46,6 +46,7 @@ def main(environ: Mapping[str, str]) -> int:
     try:
         with contextlib.nullcontext() if not speaks else RunServer(
             journal if leads else None, environ.get(ENV_POD_IP) or "0.0.0.0", config.http_port,  # noqa: S104 - pods are reached by their address
+            labels={"prunejob": config.name, "hardware": config.hardware},
             carbon_intensity_grams_per_kilowatt_hour=config.measurement.carbon_intensity_grams_per_kilowatt_hour,
         ):  # fmt: skip
             report = execute(config, journal)

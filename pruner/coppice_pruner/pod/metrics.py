@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -19,15 +19,26 @@ class RunCollector:
 
     Args:
         journal: Of the run.
+        labels: On every series: which run it is, whatever Prometheus adds of the pod.
         carbon_intensity_grams_per_kilowatt_hour: None reports no grams.
     """
 
-    def __init__(self, journal: Journal, carbon_intensity_grams_per_kilowatt_hour: int | None = None) -> None:
-        self._journal = journal
+    def __init__(
+        self,
+        journal: Journal,
+        labels: Mapping[str, str],
+        carbon_intensity_grams_per_kilowatt_hour: int | None = None,
+    ) -> None:
+        self._journal, self._labels = journal, dict(labels)
         self._intensity = carbon_intensity_grams_per_kilowatt_hour
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric that has a value by now."""
+        for family in self._families():
+            family.samples = [item._replace(labels={**self._labels, **item.labels}) for item in family.samples]
+            yield family
+
+    def _families(self) -> Iterator[Metric]:
         journal = self._journal
         progress, provenance = journal.progress, journal.provenance
         yield _gauge("coppice_progress_ratio", "Progress of the run.", progress.progress_ratio)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -22,6 +23,7 @@ class RunServer:
         journal: Of the run; None says no more than that this pod lives.
         host: Address to bind to.
         port: 0 takes a free one.
+        labels: On every series of /metrics: which run it is.
         carbon_intensity_grams_per_kilowatt_hour: None reports no grams.
 
     Raises:
@@ -34,11 +36,12 @@ class RunServer:
         host: str,
         port: int,
         *,
+        labels: Mapping[str, str] | None = None,
         carbon_intensity_grams_per_kilowatt_hour: int | None = None,
     ) -> None:
         registry = CollectorRegistry()
         if journal is not None:
-            registry.register(RunCollector(journal, carbon_intensity_grams_per_kilowatt_hour))
+            registry.register(RunCollector(journal, labels or {}, carbon_intensity_grams_per_kilowatt_hour))
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:

@@ -38,4 +38,6 @@ def test_make_demo_takes_a_model_from_apply_to_a_cooler_fleet(repository: Path) 
     assert {item["sha256"] for item in summary["deployments"]} == {summary["pruned"]["sha256"]}
     assert len(summary["deployments"]) == 3
     assert set(summary["seconds"]) == {"setup", "prune", "rollout", "total"}
+    for board in ("fleet", "operator", "prunejob"):
+        assert "<svg" in (repository / "build" / "demo" / f"{board}.svg").read_text()
     assert (repository / "build" / "demo" / "report.html").read_text().startswith("<!doctype html>")

@@ -23,6 +23,7 @@ FINISHED = {
     "energyReductionLowPercent": "63.00", "energyReductionHighPercent": "67.00", "powerReductionPercent": "1.00",
     "memoryReductionPercent": "80.00", "carbonReductionPercent": "65.00", "accuracyPercent": "99.50",
     "denseAccuracyPercent": "99.70", "latencySpeedup": "2.50",
+    "artifact": {"uri": "s3://m/x", "sha256": "d1"},
 }  # fmt: skip
 A100 = {"namespace": "fleet", "prunejob": "digits", "hardware": "a100", "provenance": "Measured"}
 
@@ -78,6 +79,8 @@ async def test_finals_are_shown_as_long_as_the_resource_is_there() -> None:
     assert await world.value("coppice_accuracy_ratio", **A100, model="dense") == 0.997
     assert await world.value("coppice_accuracy_ratio", **A100, model="pruned") == 0.995
     assert await world.value("coppice_prunejob_state", namespace="fleet", prunejob="digits", state="Running") == 1
+    artifact = {name: value for name, value in A100.items() if name != "provenance"}
+    assert await world.value("coppice_artifact_info", **artifact, digest="d1") == 1
     text = (await world.metrics.text()).decode()
     assert "h100" not in text
     world.cache.remove("PruneJob", prunejob())
@@ -93,7 +96,9 @@ async def test_finals_have_the_names_that_a_living_pod_gives_them() -> None:
     figures = ModelFigures(accuracy_ratio=0.9, energy_joules=1, power_watts=1, latency_seconds=1, memory_bytes=1)
     journal.provenance, journal.dense, journal.pruned = Provenance.MEASURED, figures, figures
     journal.progress = Progress(energy_reduction_ratio=0.5)
-    pod = {family.name: family for family in RunCollector(journal).collect()}
+    pod = {
+        family.name: family for family in RunCollector(journal, {"prunejob": "digits", "hardware": "a100"}).collect()
+    }
     ours = await World(prunejob(variants=[FINISHED])).series()
     shared = {"coppice_energy_reduction_ratio", "coppice_power_reduction_ratio", "coppice_latency_speedup_ratio",
               "coppice_accuracy_ratio"}  # fmt: skip

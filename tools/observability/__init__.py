@@ -1,0 +1,1 @@
+"""Grafana dashboards, generated; their pictures from real data; and the reference of every metric."""
