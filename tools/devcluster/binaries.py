@@ -141,6 +141,23 @@ def kubectl(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(found)
 
 
+def module_files(module: str, version: str, environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the directory of a Go module's files, fetched once: CRDs of other projects come from there.
+
+    Raises:
+        BinaryError: If it cannot be had.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        # Outside any module of ours, so that no go.mod changes.
+        result = subprocess.run(
+            [str(_go(environment)), "mod", "download", "-json", f"{module}@{version}"], cwd=directory,
+            env={**environment, "GOFLAGS": "-mod=mod"}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    if result.returncode != 0:
+        raise BinaryError(f"cannot fetch {module}@{version}: {(result.stderr + result.stdout).strip()[-500:]}")
+    return Path(json.loads(result.stdout)["Dir"])
+
+
 def _ensure(group: Group, environment: Mapping[str, str]) -> Path:
     root = cache_directory(environment)
     target = root / "bin" / f"{group.name}-{build_key(group)}"

@@ -73,6 +73,16 @@ def kubectl(cluster: Cluster) -> Kubectl:
 
 
 @pytest.fixture(scope="session")
+def monitoring_crds(kubectl: Kubectl) -> None:
+    """The Prometheus operator's own CRDs."""
+    files = binaries.module_files("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
+    for name in ("podmonitors", "prometheusrules"):
+        path = files / "example" / "prometheus-operator-crd" / f"monitoring.coreos.com_{name}.yaml"
+        kubectl.must("apply", "--server-side", "-f", str(path))
+        kubectl.must("wait", "--for=condition=Established", f"crd/{name}.monitoring.coreos.com", "--timeout=30s")
+
+
+@pytest.fixture(scope="session")
 def helm(cluster: Cluster, repository: Path) -> Helm:
     """The real helm."""
     return Helm(binaries.find("helm"), cluster.kubeconfig, repository / "charts" / "coppice")

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from coppice_api.prunejob import HardwareClass, PruneJob
+from coppice_operator.prunejob.manifest import job_manifest
+from tests.builders import prune_job
 from tests.integration.chart.conftest import SYSTEM, Helm
 from tests.integration.conftest import Kubectl
 
@@ -24,6 +27,11 @@ VALUES = {
         "priorityClassName=system-cluster-critical", "nodeSelector.disk=ssd", "tolerations[0].operator=Exists",
         "topologySpreadConstraints[0].maxSkew=1", "topologySpreadConstraints[0].topologyKey=kubernetes.io/hostname",
         "topologySpreadConstraints[0].whenUnsatisfiable=ScheduleAnyway",
+    ),
+    "watched and fenced in": (
+        "monitoring.enabled=true", "monitoring.additionalLabels.release=kube-prometheus-stack",
+        "dashboards.enabled=true", "networkPolicies.enabled=true", "namespaces={team-a,team-b}", "replicas=2",
+        "extraObjects[0].apiVersion=v1", "extraObjects[0].kind=ConfigMap", "extraObjects[0].metadata.name=mine",
     ),
     "as little as can be": (
         "leaderElection.enabled=false", "rbac.create=false", "serviceAccount.create=false", "serviceAccount.name=mine",
@@ -52,6 +60,7 @@ def test_lint_finds_nothing(helm: Helm) -> None:
     helm.must("lint", "--strict", str(helm.chart))
 
 
+@pytest.mark.usefixtures("monitoring_crds")
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 def test_the_api_server_accepts_all_of_it_under_strict_validation(
     helm: Helm, kubectl: Kubectl, values: tuple[str, ...]
@@ -85,6 +94,58 @@ def test_the_crds_are_those_of_the_api_and_outlive_the_chart(helm: Helm, reposit
             item["spec"], sort_keys=True
         )
         assert found[item["metadata"]["name"]]["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_rules_and_dashboards_are_those_of_the_repository_with_links_to_where_the_documents_are(
+    helm: Helm, repository: Path
+) -> None:
+    documents = rendered(
+        helm, "monitoring.enabled=true", "dashboards.enabled=true", "documentsUrl=https://wiki/coppice"
+    )
+
+    def moved(path: Path) -> str:
+        return path.read_text().replace("https://coppice.dev/docs", "https://wiki/coppice")
+
+    (rule,) = [item for item in documents if item["kind"] == "PrometheusRule"]
+    assert rule["spec"] == yaml.safe_load(moved(repository / "alerts" / "coppice.yaml"))
+    boards = [item["data"] for item in documents if item["kind"] == "ConfigMap"]
+    assert {name: text for data in boards for name, text in data.items()} == {
+        path.name: moved(path) for path in (repository / "dashboards").glob("*.json")
+    }
+
+
+def test_the_monitors_choose_the_pods_that_they_are_for(helm: Helm) -> None:
+    documents = rendered(helm, "monitoring.enabled=true")
+    (operator,) = [item for item in documents if item["kind"] == "Deployment"]
+    own, runs = [item["spec"] for item in documents if item["kind"] == "PodMonitor"]
+    pod = operator["spec"]["template"]
+    assert own["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    document = prune_job()
+    document["metadata"] |= {"namespace": "team-a", "uid": "u"}
+    job = job_manifest(PruneJob.model_validate(document), HardwareClass(name="a100"), default_image="i")
+    labels = job["spec"]["template"]["metadata"]["labels"]
+    assert runs["selector"]["matchLabels"].items() <= labels.items()
+    assert {item["key"] for item in runs["selector"]["matchExpressions"]} <= labels.keys()
+    for monitor, spec in ((own, pod["spec"]), (runs, job["spec"]["template"]["spec"])):
+        assert monitor["podMetricsEndpoints"][0]["port"] in {item["name"] for item in spec["containers"][0]["ports"]}
+    # The operator names other namespaces than its own.
+    assert own["podMetricsEndpoints"][0]["honorLabels"] is True
+
+
+def test_runs_get_out_to_storage_and_not_to_the_metadata_service(helm: Helm) -> None:
+    documents = rendered(helm, "networkPolicies.enabled=true", "namespaces={team-a}")
+    (runs,) = [
+        item for item in documents if item["kind"] == "NetworkPolicy" and item["metadata"]["namespace"] == "team-a"
+    ]
+    assert runs["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    (storage,) = [rule for rule in runs["spec"]["egress"] if "ipBlock" in rule.get("to", [{}])[0]]
+    assert storage["to"][0]["ipBlock"]["except"] == ["169.254.0.0/16"]
+    assert storage["ports"] == [{"protocol": "TCP", "port": 443}]
+
+
+def test_a_budget_for_disruptions_needs_a_second_replica(helm: Helm) -> None:
+    assert not [item for item in rendered(helm) if item["kind"] == "PodDisruptionBudget"]
+    assert [item for item in rendered(helm, "replicas=2") if item["kind"] == "PodDisruptionBudget"]
 
 
 def test_a_list_of_namespaces_gives_no_right_in_the_whole_cluster(helm: Helm) -> None:
