@@ -71,10 +71,16 @@ observability: $(STAMP) ## Write dashboards/ and docs/metrics.md from the code
 architectures: $(STAMP) ## Prune every architecture and write the table in docs/architectures.md
 	@WRITE_TABLE=1 $(BIN)/python -m pytest tests/integration/architectures -q
 
+COMPILE := $(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+UPGRADE ?= --upgrade
+
 .PHONY: lock
-lock: $(STAMP) ## Resolve requirements/dev.txt again from pyproject.toml
-	@$(BIN)/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate --no-header --extra dev pyproject.toml -o requirements/dev.txt
+lock: $(STAMP) ## Resolve requirements/*.txt again from pyproject.toml (UPGRADE= keeps versions that still fit)
+	@$(COMPILE) $(UPGRADE) --extra dev pyproject.toml -o requirements/dev.txt
+	@# What the images hold: the same versions.
+	@$(COMPILE) -c requirements/dev.txt --extra operator pyproject.toml -o requirements/operator.txt
+	@$(COMPILE) -c requirements/dev.txt --extra pruner --extra hf --extra vision --extra int8 --extra onnx-runtime \
+		--extra s3 pyproject.toml -o requirements/pruner.txt
 
 ##@ Set-up
 

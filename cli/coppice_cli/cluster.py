@@ -158,7 +158,7 @@ def connect(*, kubeconfig: Path | None, context: str | None, namespace: str | No
     try:
         from kubernetes import client, config
     except ImportError as error:
-        raise ClusterError(f"{error}; install the extra: pip install 'coppice[operator]'") from error
+        raise ClusterError(f"{error}; install the extra: pip install 'coppice[cluster]'") from error
 
     named = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG") or None
     settings = client.Configuration()

@@ -7,10 +7,11 @@ A directory appears with its last file: on a disk by a rename, elsewhere because
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -42,13 +43,12 @@ class Place:
         if self._filesystem is None:
             directory = Path(self._root)
             return tuple(sorted(item.name for item in directory.iterdir())) if directory.is_dir() else ()
-        try:
+        with self._storage("list", ""):
             self._filesystem.invalidate_cache()
-            found = self._filesystem.ls(self._root, detail=False)
-        except FileNotFoundError:
-            return ()
-        except OSError as error:
-            raise self._failed("list", "", error) from error
+            try:
+                found = self._filesystem.ls(self._root, detail=False)
+            except FileNotFoundError:
+                return ()
         return tuple(sorted({PurePosixPath(item.rstrip("/")).name for item in found}))
 
     def under(self, name: str) -> Place:
@@ -68,12 +68,10 @@ class Place:
                 raise InputRefusedError(f"{self._named(name)}: there is no directory {directory}")
             return directory
         target = Path(tempfile.mkdtemp(dir=_made(scratch), prefix="fetched-"))
-        try:
+        with self._storage("read", name):
             if not self._filesystem.isdir(self._path(name)):
                 raise InputRefusedError(f"{self._named(name)}: there is no such directory")
             self._filesystem.get(self._path(name) + "/", str(target) + "/", recursive=True)
-        except OSError as error:
-            raise self._failed("read", name, error) from error
         return target
 
     def publish(self, directory: Path, name: str, *, last: str) -> None:
@@ -87,30 +85,27 @@ class Place:
         Raises:
             PrunerError: If the storage fails.
         """
-        try:
+        with self._storage("write", name):
             if self._filesystem is None:
                 self._publish_local(directory, name)
                 return
             files = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
             for relative in sorted(files, key=lambda item: (item == last, item)):
                 self._filesystem.put_file(str(files[relative]), f"{self._path(name)}/{relative}")
-        except OSError as error:
-            raise self._failed("write", name, error) from error
 
     def read(self, name: str) -> bytes | None:
         """Return a file's content, None when there is none."""
-        try:
-            if self._filesystem is None:
-                return (Path(self._root) / name).read_bytes()
-            return bytes(self._filesystem.cat_file(self._path(name)))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise self._failed("read", name, error) from error
+        with self._storage("read", name):
+            try:
+                if self._filesystem is None:
+                    return (Path(self._root) / name).read_bytes()
+                return bytes(self._filesystem.cat_file(self._path(name)))
+            except FileNotFoundError:
+                return None
 
     def write(self, name: str, content: bytes) -> None:
         """Write one file in one step."""
-        try:
+        with self._storage("write", name):
             if self._filesystem is not None:
                 self._filesystem.pipe_file(self._path(name), content)
                 return
@@ -122,8 +117,6 @@ class Place:
                 os.fsync(stream.fileno())
             aside.replace(target)
             sync(target.parent)
-        except OSError as error:
-            raise self._failed("write", name, error) from error
 
     def sweep(self) -> None:
         """Remove what a process that was killed in the middle of `publish` or `write` has left under the prefix.
@@ -144,12 +137,8 @@ class Place:
         if self._filesystem is None:
             shutil.rmtree(Path(self._root) / name, ignore_errors=True)
             return
-        try:
+        with self._storage("remove", name), contextlib.suppress(FileNotFoundError):
             self._filesystem.rm(self._path(name), recursive=True)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise self._failed("remove", name, error) from error
 
     def _publish_local(self, directory: Path, name: str) -> None:
         target = Path(self._root) / name
@@ -177,8 +166,18 @@ class Place:
     def _named(self, name: str) -> str:
         return f"{self.uri}/{name}" if name else self.uri
 
-    def _failed(self, verb: str, name: str, error: OSError) -> PrunerError:
-        return PrunerError(f"cannot {verb} {self._named(name)}: {error}")
+    @contextlib.contextmanager
+    def _storage(self, verb: str, name: str) -> Iterator[None]:
+        """Say of a storage that fails what was asked of it."""
+        try:
+            yield
+        except PrunerError:
+            raise
+        except Exception as error:
+            # Drivers raise errors of their own for a store that is not reached or refuses its credentials.
+            if self._filesystem is None and not isinstance(error, OSError):
+                raise
+            raise PrunerError(f"cannot {verb} {self._named(name)}: {error}") from error
 
 
 def open_place(uri: str, *, field: str, claim_mounts: Mapping[str, str]) -> Place:

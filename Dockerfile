@@ -1,0 +1,68 @@
+# Images of Coppice: `operator` (the control plane half, without torch) and `pruner` (runs; the default target).
+#
+#   docker build --target operator -t coppice-operator:0.1.0 .
+#   docker build --target pruner   -t coppice-pruner:0.1.0 .
+#
+# BASE is any image with Python 3.11 or later and its venv module; pin it by digest (python@sha256:...). Nothing but the
+# two pip steps needs a network: --network=none works with PIP_CONFIG_FILE or a wheelhouse mounted as in docs/images.md.
+# With SOURCE_DATE_EPOCH and `--timestamp` (buildah) or `rewrite-timestamp=true` (buildkit) two builds are the same.
+ARG BASE=python:3.11-slim-bookworm
+
+# What everybody needs: a virtual environment that later stages copy. Packages before code, so that a change of the code
+# leaves the large layer as it is.
+FROM ${BASE} AS environment
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
+COPY requirements/bootstrap.txt /requirements/
+RUN python3 -m venv /opt/coppice \
+ && python3 -m venv /opt/build \
+ && /opt/build/bin/pip install --no-compile --require-hashes -r /requirements/bootstrap.txt
+
+FROM environment AS operator-environment
+COPY requirements/operator.txt /requirements/
+# Bytecode by content, not by time: the same on every machine, and a read-only root starts as fast as any other.
+RUN /opt/coppice/bin/pip install --no-compile --no-deps --require-hashes -r /requirements/operator.txt \
+ && rm -rf /opt/coppice/lib/python3*/site-packages/pip /opt/coppice/lib/python3*/site-packages/pip-* \
+           /opt/coppice/lib/python3*/site-packages/setuptools* /opt/coppice/bin/pip* \
+ && /opt/coppice/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/coppice/lib
+
+FROM environment AS pruner-environment
+COPY requirements/pruner.txt /requirements/
+RUN /opt/coppice/bin/pip install --no-compile --no-deps --require-hashes -r /requirements/pruner.txt \
+ && rm -rf /opt/coppice/lib/python3*/site-packages/pip /opt/coppice/lib/python3*/site-packages/pip-* \
+           /opt/coppice/bin/pip* \
+ && /opt/coppice/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/coppice/lib
+
+# The code itself, as a wheel unpacked beside the environment.
+FROM environment AS code
+COPY pyproject.toml README.md LICENSE /source/
+COPY api /source/api
+COPY cli /source/cli
+COPY operator /source/operator
+COPY pruner /source/pruner
+RUN /opt/build/bin/uv build --wheel --no-build-isolation --python /opt/build/bin/python -o /wheels /source \
+ && /opt/coppice/bin/pip install --no-compile --no-deps --no-index --target /opt/code /wheels/*.whl \
+ && /opt/coppice/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/code
+
+FROM ${BASE} AS operator
+LABEL org.opencontainers.image.title="coppice-operator" \
+      org.opencontainers.image.description="Watches PruneJobs and ModelRollouts" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=operator-environment /opt/coppice /opt/coppice
+COPY --from=code /opt/code /opt/code
+ENV PATH=/opt/code/bin:/opt/coppice/bin:$PATH PYTHONPATH=/opt/code PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+USER 65532:65532
+WORKDIR /tmp
+ENTRYPOINT ["coppice"]
+CMD ["operator"]
+
+FROM ${BASE} AS pruner
+LABEL org.opencontainers.image.title="coppice-pruner" \
+      org.opencontainers.image.description="Runs one PruneJob: profiles, prunes, fine-tunes, measures" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=pruner-environment /opt/coppice /opt/coppice
+COPY --from=code /opt/code /opt/code
+ENV PATH=/opt/code/bin:/opt/coppice/bin:$PATH PYTHONPATH=/opt/code PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+USER 65532:65532
+WORKDIR /tmp
+ENTRYPOINT ["coppice"]
+CMD ["pod"]
