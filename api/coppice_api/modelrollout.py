@@ -202,17 +202,104 @@ class Delivery(StrEnum):
     GIT = "Git"
 
 
+class GitFormat(StrEnum):
+    """What kind of file carries the model references."""
+
+    KUSTOMIZE = "Kustomize"
+    """A kustomize component that is wholly the operator's, with one patch a target."""
+    VALUES = "Values"
+    """A YAML file of somebody else's, of which one value a target is changed and no other byte."""
+
+
+class GitKey(ApiModel):
+    """Where one target's model reference stands in a values file."""
+
+    target: DnsSubdomain
+    """Name of the target."""
+    key: Annotated[str, Field(min_length=1, max_length=512)]
+    """Path of its value, parts divided by dots; a number counts into a list from 0."""
+
+
+class GitProvider(StrEnum):
+    """Whose REST API opens merge requests."""
+
+    GIT_HUB = "GitHub"
+    GIT_LAB = "GitLab"
+
+
+class MergeRequest(ApiModel):
+    """A merge (pull) request for each wave; the wave's targets change when somebody merges it."""
+
+    provider: GitProvider
+    """GitHub or GitLab."""
+    api_address: Annotated[str, Field(pattern=r"^https://[^\s@]+$", max_length=2048)] | None = None
+    """Base URL of the API where it is not the public one: https://host/api/v3 for GitHub, https://host/api/v4 for
+    GitLab."""
+
+
+_WITHIN = "!self.path.startsWith('/') && self.path.split('/').all(part, !(part in ['', '.', '..', '.git']))"
+
+GIT_RULES = validations(
+    cel(
+        _WITHIN,
+        "strategy.git.path is relative to the repository's root, without empty parts, '.', '..' or '.git'",
+    ),
+    cel(
+        "self.format != 'Kustomize' || self.path == 'kustomization.yaml' || self.path.endsWith('/kustomization.yaml')",
+        "strategy.git.path must end in kustomization.yaml where format is Kustomize: name a component's own file",
+    ),
+    cel(
+        "(self.format == 'Values') == (has(self.key) || (has(self.keys) && size(self.keys) > 0))",
+        "strategy.git.key or strategy.git.keys say where the values are, and format Values needs one of them",
+    ),
+    cel(
+        "!self.repository.matches('^https://[^/]*@')",
+        "strategy.git.repository carries a user or a token: put them into the Secret that credentialsSecretName names",
+    ),
+    cel(
+        "!has(self.mergeRequest) || has(self.branchPrefix)",
+        "strategy.git.mergeRequest needs strategy.git.branchPrefix: a request is made from a branch of its own",
+    ),
+    cel(
+        "!has(self.mergeRequest) || has(self.credentialsSecretName)",
+        "strategy.git.mergeRequest needs strategy.git.credentialsSecretName: the API wants a token",
+    ),
+)
+
+_BRANCH = r"^[A-Za-z0-9_][A-Za-z0-9._/-]*$"
+
+
 class GitDelivery(ApiModel):
     """The repository that Argo CD or Flux applies."""
 
     repository: Annotated[str, Field(pattern=r"^(https|ssh)://.+$|^[^@\s]+@[^:\s]+:.+$", max_length=2048)]
     """Clone URL."""
-    branch: Annotated[str, Field(min_length=1, max_length=253)] = "main"
-    """Branch to commit to."""
+    branch: Annotated[str, Field(min_length=1, max_length=253, pattern=_BRANCH)] = "main"
+    """Branch that the fleet's tool applies; commits go to it, unless branchPrefix is given."""
     path: Annotated[str, Field(min_length=1, max_length=1024)]
     """File to write, relative to the repository's root."""
+    format: GitFormat = GitFormat.KUSTOMIZE
+    """Kustomize (a component wholly the operator's, at a path that ends in kustomization.yaml) or Values."""
+    key: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    """With format Values: path of a target's value, parts divided by dots, $target being its name."""
+    keys: Annotated[
+        list[GitKey],
+        Field(
+            max_length=256,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["target"]},
+        ),
+    ] = []
+    """With format Values: paths of targets for which key does not hold."""
+    branch_prefix: Annotated[str, Field(min_length=1, max_length=128, pattern=_BRANCH)] | None = None
+    """Commits go to branches of their own, whose names begin so (such as coppice/), for somebody to merge."""
+    merge_request: MergeRequest | None = None
+    """Opens a merge (pull) request from each of those branches."""
+    author_email: Annotated[str, Field(pattern=r"^[^\s<>@]+@[^\s<>@]+$", max_length=253)] = "coppice@coppice.dev"
+    """Address of the commits' author; a host shows a signature as verified when it belongs to the key's account."""
     credentials_secret_name: DnsSubdomain | None = None
-    """Secret in the same namespace with an ssh key or a token."""
+    """Secret in the same namespace. For https: username, password (a token), ca.crt; for ssh: identity and
+    known_hosts; to sign commits: signingKey (an OpenSSH private key). Its annotation coppice.dev/git-host names the
+    hosts that may be given them."""
 
 
 class Strategy(ApiModel):
@@ -230,7 +317,7 @@ class Strategy(ApiModel):
     """The highest wave a person has approved, counted from 1. Lives in the spec so that Git can hold it."""
     delivery: Delivery = Delivery.DIRECT
     """Direct (server-side apply) or Git (commit to the repository the fleet's GitOps tool applies)."""
-    git: GitDelivery | None = None
+    git: Annotated[GitDelivery | None, Field(json_schema_extra=GIT_RULES)] = None
     """Needed by delivery Git."""
     progress_deadline_seconds: Annotated[int, Field(ge=1, le=86400)] = 600
     """How long a target may take to become available before its wave fails."""
@@ -453,6 +540,38 @@ class CheckStatus(StatusModel):
     """When it was last asked."""
 
 
+class GitState(StrEnum):
+    """How far the last change is on its way through Git."""
+
+    COMMITTED = "Committed"
+    """It is on the branch that the fleet's tool applies."""
+    PROPOSED = "Proposed"
+    """It is on a branch of its own and waits for somebody to merge it."""
+    FAILED = "Failed"
+    """It is not there, and is tried again."""
+    OVERRIDDEN = "Overridden"
+    """Somebody has taken it back on the branch."""
+
+
+class GitStatus(StatusModel):
+    """The last change that delivery Git made."""
+
+    change: Annotated[str, Field(max_length=64)]
+    """Digest of what it changes."""
+    state: GitState
+    """Committed, Proposed, Failed or Overridden."""
+    branch: Annotated[str, Field(max_length=512)] | None = None
+    """Where it is."""
+    commit: Annotated[str, Field(max_length=64)] | None = None
+    """The commit that holds it."""
+    merge_request: Annotated[str, Field(max_length=2048)] | None = None
+    """Address of its merge request."""
+    message: Message | None = None
+    """Why it is not there."""
+    time: Timestamp | None = None
+    """When it came to this state."""
+
+
 class ModelRolloutStatus(StatusModel):
     """What the operator has seen and done."""
 
@@ -484,6 +603,8 @@ class ModelRolloutStatus(StatusModel):
         list[CheckStatus], Field(max_length=512, json_schema_extra={"x-kubernetes-list-type": "atomic"})
     ] = []
     """The checks of the current wave."""
+    git: GitStatus | None = None
+    """With delivery Git: the last change."""
 
 
 class ModelRollout(ApiModel):

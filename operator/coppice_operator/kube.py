@@ -32,6 +32,7 @@ _PLURALS = {
     "Deployment": "deployments",
     "Event": "events",
     "Lease": "leases",
+    "Secret": "secrets",
 }
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from coppice_operator.delivery.change import Change
+
 JsonObject = dict[str, Any]
 
 
@@ -68,7 +70,14 @@ class DeleteObject:
     uid: str
 
 
-Action = CreateObject | ApplyObject | PatchObject | JsonPatchObject | DeleteObject
+@dataclass(frozen=True)
+class PublishToGit:
+    """Commit to the repository that the fleet's GitOps tool applies; done when an Outcome of the change is observed."""
+
+    change: Change
+
+
+Action = CreateObject | ApplyObject | PatchObject | JsonPatchObject | DeleteObject | PublishToGit
 
 
 @dataclass(frozen=True)

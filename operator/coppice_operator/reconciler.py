@@ -14,6 +14,7 @@ import aiohttp
 
 from coppice_api.constants import LABEL_PRUNEJOB
 from coppice_operator.cache import Cache, place_of
+from coppice_operator.delivery.publisher import Publisher
 from coppice_operator.kube import FencedError, Kube, KubeError, collection_path
 from coppice_operator.logs import about
 from coppice_operator.metrics import OperatorMetrics
@@ -65,7 +66,8 @@ class Reconciler:
         self._kube, self._default_image, self._now = kube, default_image, now
         self._working = False
         self.poller = ProgressPoller(cache, self._progressed)
-        writer.wrote = self.saw
+        self.publisher = Publisher(kube, lambda *place: self._queue.add(Key("ModelRollout", *place)), now)
+        writer.wrote, writer.publish = self.saw, self.publisher.submit
 
     async def run(self) -> None:
         """Work until cancelled, beginning with a look at every object; may be run again after that."""
@@ -74,6 +76,7 @@ class Reconciler:
             async with aiohttp.ClientSession(trust_env=False) as session, asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.poller.run(), name="progress")
                 tasks.create_task(self._resync(), name="resync")
+                tasks.create_task(self.publisher.run(), name="git")
                 for number in range(WORKERS):
                     tasks.create_task(self._work(session), name=f"worker-{number}")
         finally:
@@ -204,6 +207,7 @@ class Reconciler:
                 if other["metadata"]["name"] != name
             ),
             workloads=tuple(self._cache.in_namespace("Deployment", namespace)),
+            published=self.publisher.of(item["metadata"].get("uid", "")),
         )
         queries = due_queries(observation, self._now())
         if queries:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from coppice_api.constants import API_VERSION, MANAGED_BY
 from coppice_operator.cache import Cache, place_of
+from coppice_operator.delivery.change import Change
 from coppice_operator.kube import Kube, KubeError, collection_path, object_path
 from coppice_operator.plan import (
     Action,
@@ -21,6 +22,7 @@ from coppice_operator.plan import (
     JsonPatchObject,
     PatchObject,
     Plan,
+    PublishToGit,
 )
 
 _REFUSALS = {400, 403, 422}
@@ -47,6 +49,7 @@ class Writer:
         self, kube: Kube, cache: Cache, wrote: Callable[[str, JsonObject], None] = lambda _kind, _item: None
     ) -> None:
         self._kube, self._cache, self.wrote = kube, cache, wrote
+        self.publish: Callable[[Change], None] = _nowhere
 
     async def carry_out(self, plan: Plan, kind: str, item: JsonObject) -> None:
         """Carry out a plan made from `item`.
@@ -98,6 +101,8 @@ class Writer:
             case JsonPatchObject(api_version, kind, namespace, name, patch):
                 path = object_path(api_version, kind, namespace, name)
                 await self._keep(kind, self._kube.json_patch(path, list(patch)))
+            case PublishToGit(change):
+                self.publish(change)
             case DeleteObject(api_version, kind, namespace, name, uid):
                 body = {
                     "apiVersion": "v1",
@@ -182,6 +187,10 @@ class Writer:
                 )
         except KubeError as error:
             _log.warning("an Event on %s %s/%s is lost: %s", kind, namespace, name, error)
+
+
+def _nowhere(change: Change) -> None:
+    raise AssertionError(f"nobody brings changes to Git: {change.key}")
 
 
 def _replacing(before: JsonObject, after: JsonObject) -> JsonObject:

@@ -14,6 +14,7 @@ from coppice_api.base import ConditionStatus
 from coppice_api.constants import ConditionType, Reason
 from coppice_api.modelrollout import (
     CheckStatus,
+    GitStatus,
     ModelRollout,
     ModelRolloutSpec,
     ModelRolloutStatus,
@@ -70,6 +71,9 @@ class Draft:
     wave_available_time: str | None
     failure_reason: str | None
     failure_message: str | None
+    git: GitStatus | None = None
+    deadlines_rest: bool = False
+    """Whether what is waited for is a person, so that deadlines of targets do not run."""
     actions: list[Action] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     wake_ups: list[float] = field(default_factory=list)
@@ -97,6 +101,7 @@ class Draft:
             wave_available_time=stored.wave_available_time,
             failure_reason=stored.failure_reason,
             failure_message=stored.failure_message,
+            git=stored.git,
         )
 
     @property
@@ -166,6 +171,7 @@ class Draft:
             failure_message=self.failure_message,
             targets=self.targets,
             checks=[self.checks[key] for key in sorted(self.checks, key=lambda key: (key[1], key[0]))],
+            git=self.git,
         )
         wake_ups = [*self.wake_ups, *([verdict.requeue_after_seconds] if verdict.requeue_after_seconds else [])]
         return Plan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from coppice_operator.delivery.change import Outcome
 from coppice_operator.plan import JsonObject
 from coppice_operator.rollout.question import Answer, QueryKey
 
@@ -21,3 +22,5 @@ class RolloutObservation:
     """apps/v1 Deployments of its namespace, `kind` filled in."""
     answers: Mapping[QueryKey, Answer] = field(default_factory=dict)
     """Answers to what `analysis.due_queries` asked in this pass."""
+    published: Outcome | None = None
+    """With delivery Git: what came of the last change of the repository."""

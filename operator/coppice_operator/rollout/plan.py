@@ -13,9 +13,10 @@ from coppice_api.constants import ConditionType, Reason
 from coppice_operator.plan import EventType, JsonObject, Plan
 from coppice_operator.rollout.claims import FINISHED
 from coppice_operator.rollout.draft import IN_TRANSITION, Draft, Verdict, stamp
+from coppice_operator.rollout.git import change_of, deliver, fold_in, through_git
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.progress import advance, begin
-from coppice_operator.rollout.rollback import roll_back
+from coppice_operator.rollout.rollback import fail, roll_back
 from coppice_operator.rollout.validation import refusal
 
 
@@ -36,7 +37,10 @@ def plan(observation: RolloutObservation, now: datetime) -> Plan:
         draft = Draft.of(observation, now)
     except ValidationError as error:
         return _unreadable(observation, error, now)
-    return draft.to_plan(_decide(draft))
+    if not through_git(draft):
+        return draft.to_plan(_decide(draft))
+    change = change_of(draft)
+    return draft.to_plan(deliver(draft, change, _decide(draft)))
 
 
 def _decide(draft: Draft) -> Verdict:
@@ -46,8 +50,11 @@ def _decide(draft: Draft) -> Verdict:
         return Verdict(Reason.PAUSED, "spec.paused is true: nothing is touched or asked", event=EventType.NORMAL)
     if draft.stored.state == Reason.PAUSED:
         _resume(draft)
+    failure = fold_in(draft)
     if draft.failure_reason is not None:
         return roll_back(draft)
+    if failure is not None:
+        return fail(draft, failure)
     refused = refusal(draft.spec)
     if refused is not None:
         return Verdict(refused.reason, refused.message, stalled=True, event=EventType.WARNING)

@@ -16,6 +16,7 @@ from coppice_operator.plan import EventType, JsonObject
 from coppice_operator.rollout.analysis import Purpose, bake_end, due_at, watched
 from coppice_operator.rollout.claims import claims
 from coppice_operator.rollout.draft import RETRY_SECONDS, SOON_SECONDS, Draft, Verdict, stamp
+from coppice_operator.rollout.git import free_slots, key_fault, through_git
 from coppice_operator.rollout.gitops import allows_direct, gitops_owner
 from coppice_operator.rollout.manifest import model_value, set_env
 from coppice_operator.rollout.rollback import fail
@@ -51,6 +52,8 @@ def begin(draft: Draft) -> Verdict | None:
         )
         for index, one in enumerate(chosen)
     ]
+    if fault := key_fault(draft):
+        return _stalled(Reason.TARGET_INVALID, fault)
     return _next_wave(draft)
 
 
@@ -101,7 +104,9 @@ def _blocked(draft: Draft) -> Verdict | None:
     owned = {
         name: owner
         for name in pending
-        if (owner := gitops_owner(draft.workloads[name])) and not allows_direct(draft.workloads[name])
+        if not through_git(draft)
+        and (owner := gitops_owner(draft.workloads[name]))
+        and not allows_direct(draft.workloads[name])
     }
     messages = {name: f"{owner} owns it" for name, owner in owned.items()} | {
         name: f"ModelRollout {other} has it" for name, other in taken.items()
@@ -177,7 +182,7 @@ def _observe(draft: Draft, target: TargetStatus, workload: JsonObject, value: st
         return late if unavailable_for(workload, draft.now) > deadline else target
     if value == ours and complete(workload):
         return target.model_copy(update={"state": TargetState.UPDATED, "message": None})
-    if draft.since(target.updated_time) > deadline or (value == ours and deadline_exceeded(workload)):
+    if (draft.since(target.updated_time) > deadline and not draft.deadlines_rest) or (value == ours and deadline_exceeded(workload)):
         return late
     if value != ours:
         draft.actions.append(
@@ -198,7 +203,7 @@ def _touch(draft: Draft) -> Verdict:
     verdict = _blocked(draft)
     if verdict is not None:
         return verdict
-    slots = draft.spec.strategy.max_unavailable - draft.in_transition
+    slots = free_slots(draft)
     waiting = without_baseline(draft)
     ill: list[str] = []
     targets = []

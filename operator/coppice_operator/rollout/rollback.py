@@ -12,6 +12,7 @@ from coppice_api.constants import Reason
 from coppice_api.modelrollout import OnFailure, TargetState, TargetStatus
 from coppice_operator.plan import EventType
 from coppice_operator.rollout.draft import MAX_MESSAGE_LENGTH, SOON_SECONDS, Draft, Verdict, stamp
+from coppice_operator.rollout.git import brought_back, committed_since, through_git
 from coppice_operator.rollout.manifest import model_value, remove_env, set_env
 from coppice_operator.rollout.verdicts import Failure
 from coppice_operator.rollout.workload import FieldUnreadableError, complete, env_field
@@ -48,6 +49,11 @@ def roll_back(draft: Draft) -> Verdict:
         target.state is TargetState.UPDATING or (target.state is TargetState.ROLLING_BACK and not _late(draft, target))
         for target in draft.targets
     )
+    if through_git(draft) and any(
+        target.state is TargetState.ROLLING_BACK and not _late(draft, target) for target in draft.targets
+    ):
+        # One commit a batch, as on the way forward.
+        slots = 0
     started = False
     targets = []
     for target in draft.targets:
@@ -103,8 +109,14 @@ def _observe(draft: Draft, target: TargetStatus) -> TargetStatus:
     previous = (target.previous_value or "") if target.previous_value_set else None
     ours = model_value(draft.model_of(target))
     if field.value == previous:
+        if not brought_back(draft):
+            # What the branch has may not have come to the target yet.
+            return target
         if complete(workload):
-            if draft.since(target.updated_time) < SETTLE:
+            settled = draft.since(target.updated_time)
+            if through_git(draft):
+                settled = min(settled, committed_since(draft))
+            if settled < SETTLE:
                 draft.wake_after(SETTLE / timedelta(seconds=1))
                 return target
             return target.model_copy(update={"state": TargetState.ROLLED_BACK, "message": None})

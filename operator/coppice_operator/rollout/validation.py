@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from coppice_api.base import Provenance
 from coppice_api.constants import Reason
-from coppice_api.modelrollout import Delivery, ModelRolloutSpec, RolloutModel, TargetKind
+from coppice_api.modelrollout import ModelRolloutSpec, RolloutModel, TargetKind
 
 _RANK = {Provenance.SIMULATED: 0, Provenance.ESTIMATED: 1, Provenance.MEASURED: 2}
 
@@ -26,8 +26,6 @@ def refusal(spec: ModelRolloutSpec) -> Refusal | None:
 
 
 def _unsupported(spec: ModelRolloutSpec) -> Refusal | None:
-    if spec.strategy.delivery is Delivery.GIT:
-        return Refusal(Reason.UNSUPPORTED, "strategy.delivery is Git, which this version cannot do yet: use Direct")
     for index, target in enumerate(spec.targets):
         if target.inject.storage_uri:
             return Refusal(

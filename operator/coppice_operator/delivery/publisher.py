@@ -1,0 +1,118 @@
+"""Changes on their way: taken from the planner's actions, carried out in threads, their outcomes kept for the next pass.
+
+Outcomes live in memory only. After a restart the planner asks again, and finds what is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from coppice_api.modelrollout import GitState
+from coppice_operator.delivery.change import Change, Outcome
+from coppice_operator.delivery.commit import bring
+from coppice_operator.delivery.credentials import NOBODY, Credentials, read_secret
+from coppice_operator.delivery.errors import CredentialsError, DeliveryError
+from coppice_operator.delivery.mergerequest import hosts
+from coppice_operator.kube import Kube, KubeError, object_path
+
+WORKERS = 4
+"""At most so many repositories at once: a server that hangs holds up one of them."""
+_log = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Carries changes out, one at a time for each rollout.
+
+    Args:
+        kube: For the Secrets.
+        done: Told the namespace and name of a rollout whose change has an outcome.
+        now: The time, UTC.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        done: Callable[[str, str], None],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._kube, self._done, self._now = kube, done, now
+        self._outcomes: dict[str, Outcome] = {}
+        self._under_way: dict[str, str] = {}
+        self._waiting: asyncio.Queue[Change] = asyncio.Queue()
+
+    def of(self, uid: str) -> Outcome | None:
+        """Return what came of a rollout's last change."""
+        return self._outcomes.get(uid)
+
+    def forget(self, uid: str) -> None:
+        """Forget a rollout that has ended or is gone."""
+        self._outcomes.pop(uid, None)
+
+    def submit(self, change: Change) -> None:
+        """Have a change carried out, unless this rollout's last one is still under way."""
+        if change.uid not in self._under_way:
+            self._under_way[change.uid] = change.key
+            self._waiting.put_nowait(change)
+
+    async def run(self) -> None:
+        """Work until cancelled; may be run again after that.
+
+        A thread that is at work when we are cancelled ends by itself within its time limits. What it pushes then is found by
+        whoever looks next.
+        """
+        self._waiting, self._under_way = asyncio.Queue(), {}
+        threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="git")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(WORKERS):
+                    tasks.create_task(self._work(threads), name=f"git-{number}")
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _work(self, threads: ThreadPoolExecutor) -> None:
+        while True:
+            change = await self._waiting.get()
+            about = {"namespace": change.namespace, "name": change.rollout, "kind": "ModelRollout"}
+            try:
+                outcome = await self._bring(change, threads)
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                # Not the traceback: values of its frames could hold a credential.
+                _log.error("a change could not be carried out: a defect", extra={**about, "reason": "Defect"})
+                outcome = Outcome(change.key, GitState.FAILED, self._now(), message="a defect in the operator")
+            if outcome.state is GitState.FAILED:
+                _log.warning("%s", outcome.message, extra={**about, "reason": "GitFailed"})
+            self._outcomes[change.uid] = outcome
+            self._under_way.pop(change.uid, None)
+            self._done(change.namespace, change.rollout)
+
+    async def _bring(self, change: Change, threads: ThreadPoolExecutor) -> Outcome:
+        try:
+            credentials = await self._credentials(change)
+        except DeliveryError as error:
+            return Outcome(change.key, GitState.FAILED, self._now(), branch=change.branch, message=str(error)[:1024])
+        return await asyncio.get_running_loop().run_in_executor(threads, bring, change, credentials, self._now)
+
+    async def _credentials(self, change: Change) -> Credentials:
+        name = change.git.credentials_secret_name
+        if name is None:
+            return NOBODY
+        try:
+            secret = await self._kube.get(object_path("v1", "Secret", change.namespace, name))
+        except KubeError as error:
+            if error.status == 404:
+                raise CredentialsError(
+                    f"strategy.git.credentialsSecretName: there is no Secret {name} in the rollout's namespace"
+                ) from error
+            if error.status == 403:
+                raise CredentialsError(
+                    f"the operator may not read Secret {name}: give its service account `get` on it "
+                    "(chart value gitDelivery.secrets)"
+                ) from error
+            raise CredentialsError(f"Secret {name} cannot be read now: {error.status or 'no answer'}") from error
+        return read_secret(secret, hosts(change.git))
