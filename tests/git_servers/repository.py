@@ -100,7 +100,9 @@ class FleetRepository:
 
     def messages(self, branch: str = "main") -> list[str]:
         """Return the commit messages, newest first."""
-        return [text.strip() for text in git("log", "--format=%B%x00", branch, cwd=self.path).split("\0") if text.strip()]
+        return [
+            text.strip() for text in git("log", "--format=%B%x00", branch, cwd=self.path).split("\0") if text.strip()
+        ]
 
     def parents(self, commit: str) -> list[str]:
         """Return a commit's parents."""

@@ -24,6 +24,7 @@ from coppice_operator.delivery.remote import Fetched, MovedError, Remote
 from coppice_operator.delivery.signature import sign
 from coppice_operator.delivery.ssh import load_key
 from coppice_operator.delivery.tree import parts_of, read_file, write_file
+from coppice_operator.delivery.values import Values
 
 ATTEMPTS = 8
 """How often a branch may move away between a fetch and a push before the next pass tries."""
@@ -31,7 +32,7 @@ TOTAL_SECONDS = 90.0
 DEPTHS = (50, 2000)
 """How much history is fetched; more only for a way back whose beginning is further off."""
 
-File = Component
+File = Component | Values
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,15 @@ def _place(change: Change, remote: Remote) -> Place:
     for depth in DEPTHS:
         fetched = remote.fetch({change.git.branch, change.branch}, depth)
         if change.git.branch not in fetched.heads:
-            raise RemoteError(f"the repository has no branch {change.git.branch}: make it, or correct strategy.git.branch")
+            raise RemoteError(
+                f"the repository has no branch {change.git.branch}: make it, or correct strategy.git.branch"
+            )
         head = _commit(fetched, fetched.heads[change.git.branch])
         walker = fetched.repository.get_walker(include=[head.id])
         history = [entry.commit for entry in islice(walker, depth)]
-        ours = tuple(commit for commit in history if _has_trailer(commit, f"{TRAILER_FORWARD}: {change.uid}/", whole=False))
+        ours = tuple(
+            commit for commit in history if _has_trailer(commit, f"{TRAILER_FORWARD}: {change.uid}/", whole=False)
+        )
         if not change.back or ours or not fetched.repository.get_shallow():
             break
     named = next((commit for commit in history if _has_trailer(commit, change.trailer, whole=True)), None)
@@ -145,8 +150,8 @@ def _edited(change: Change, place: Place) -> str | Edit | None:
     if not ours:
         return place.text
     for edit in ours:
-        file.restore(edit, past)
-    return file.text(past)
+        file.restore(edit, past)  # type: ignore[arg-type]  # Both are of the format that the spec names.
+    return file.text(past)  # type: ignore[arg-type]
 
 
 def _holds(file: File, edit: Edit) -> bool:
@@ -169,8 +174,6 @@ def _past(change: Change, place: Place) -> File | None:
 
 def _file(change: Change, text: str | None) -> File:
     if change.git.format is GitFormat.VALUES:
-        from coppice_operator.delivery.values import Values
-
         return Values(text, change.git)
     return Component(text)
 
@@ -185,7 +188,6 @@ def _commit_of(
     commit.author = commit.committer = f"Coppice <{change.git.author_email}>".encode()
     commit.author_time = commit.commit_time = int(now.timestamp())
     commit.author_timezone = commit.commit_timezone = 0
-    commit.encoding = b"UTF-8"
     commit.message = change.text.encode()
     if credentials.signing_key:
         key = load_key(credentials.signing_key, "signingKey")

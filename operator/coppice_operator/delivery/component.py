@@ -48,7 +48,9 @@ def read(text: str) -> Entries:
         except (TypeError, KeyError) as error:
             raise FileRefusedError("a patch in the file at strategy.git.path is not Coppice's: remove it") from error
         if set(patch) != {"target", "patch"} or set(target) != {"kind", "name"} or not isinstance(body, str):
-            raise FileRefusedError(f"the patch of {key[1]} in the file at strategy.git.path is not Coppice's: remove it")
+            raise FileRefusedError(
+                f"the patch of {key[1]} in the file at strategy.git.path is not Coppice's: remove it"
+            )
         entries[key] = body if body.endswith("\n") else body + "\n"
     return entries
 

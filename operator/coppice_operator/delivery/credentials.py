@@ -40,6 +40,9 @@ class Credentials:
             for part in {secret or "", *(secret or "").splitlines()}:
                 if len(part) >= MIN_REDACTED:
                     text = text.replace(part, "***").replace(base64.b64encode(part.encode()).decode(), "***")
+        if self.username and self.password:
+            pair = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+            text = text.replace(pair, "***")
         return re.sub(r"(://)[^/@\s]+@", r"\1***@", text)
 
 

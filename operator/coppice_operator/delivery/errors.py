@@ -1,9 +1,9 @@
 """What can go wrong on the way into a repository. Messages are for the user and name what to do.
 
-    DeliveryError
-    ├── FileRefusedError     the file at strategy.git.path cannot be used as it is
-    ├── CredentialsError     the Secret lacks something, or may not be read
-    └── RemoteError          the server cannot be reached, or refuses
+DeliveryError
+├── FileRefusedError     the file at strategy.git.path cannot be used as it is
+├── CredentialsError     the Secret lacks something, or may not be read
+└── RemoteError          the server cannot be reached, or refuses
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Changes on their way: taken from the planner's actions, carried out in threads, their outcomes kept for the next pass.
+"""Changes on their way: taken from the plan's actions, carried out in threads, outcomes kept for the next pass.
 
 Outcomes live in memory only. After a restart the planner asks again, and finds what is there.
 """
@@ -61,8 +61,8 @@ class Publisher:
     async def run(self) -> None:
         """Work until cancelled; may be run again after that.
 
-        A thread that is at work when we are cancelled ends by itself within its time limits. What it pushes then is found by
-        whoever looks next.
+        A thread that is at work when we are cancelled ends by itself within its time limits. What it pushes then is
+        found by whoever looks next.
         """
         self._waiting, self._under_way = asyncio.Queue(), {}
         threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="git")

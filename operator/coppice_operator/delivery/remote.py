@@ -6,7 +6,7 @@ Objects are kept in memory: a change needs one file and its past, not a checkout
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -64,11 +64,11 @@ class Remote:
             RemoteError: If that fails.
         """
         repository = MemoryRepo()
-        refs = {_ref(branch): branch for branch in branches}
+        asked = {_ref(branch): branch for branch in branches}
         heads: dict[str, ObjectID] = {}
 
-        def wants(found: Any, depth: int | None = None) -> list[ObjectID]:
-            heads.update({refs[name]: sha for name, sha in found.items() if name in refs and sha})
+        def wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:
+            heads.update({asked[name]: sha for name, sha in refs.items() if name in asked and sha})
             return list(set(heads.values()))
 
         file, commit, abort = repository.object_store.add_pack()
@@ -84,7 +84,7 @@ class Remote:
 
         try:
             result = self._client.fetch_pack(
-                self._path, wants, repository.get_graph_walker(), take, depth=depth, ref_prefix=[*refs]
+                self._path, wants, repository.get_graph_walker(), take, depth=depth, ref_prefix=[*asked]
             )
         except BaseException as error:
             abort()

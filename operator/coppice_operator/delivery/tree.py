@@ -78,7 +78,9 @@ def _tree(store: BaseObjectStore, sha: ObjectID | None) -> Tree:
         return Tree()
     tree = store[sha]
     assert isinstance(tree, Tree)
-    return tree.copy()
+    copied = tree.copy()
+    assert isinstance(copied, Tree)
+    return copied
 
 
 def _find(store: BaseObjectStore, tree: ObjectID, parts: tuple[bytes, ...]) -> tuple[int, ObjectID] | None:

@@ -1,7 +1,7 @@
 """A values file of somebody else's: one scalar a target is replaced in the text, and no other byte of it.
 
-ruamel.yaml composes the nodes, which know where they stand; nothing is constructed from them and nothing is written back
-through a dumper, so comments, order, quotes and indentation stay.
+ruamel.yaml composes the nodes, which know where they stand; nothing is constructed from them and nothing is written
+back through a dumper, so comments, order, quotes and indentation stay.
 """
 
 from __future__ import annotations

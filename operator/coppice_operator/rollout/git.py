@@ -71,7 +71,8 @@ def fold_in(draft: Draft) -> Failure | None:
         return None
     if git.state is GitState.OVERRIDDEN:
         return Failure(Reason.TARGET_CLAIMED, git.message or "somebody took the change back")
-    began = min((target.updated_time for target in draft.targets if target.state in IN_TRANSITION), default=None)
+    stamps = [target.updated_time for target in draft.targets if target.state in IN_TRANSITION and target.updated_time]
+    began = min(stamps, default=None)
     deadline = timedelta(seconds=draft.spec.strategy.progress_deadline_seconds)
     if git.state is GitState.FAILED and draft.since(began) > deadline:
         return Failure(Reason.GIT_FAILED, git.message or "the change did not get to the branch")
@@ -122,9 +123,7 @@ def change_of(draft: Draft) -> Change | None:
         return None
     back = draft.failure_reason is not None
     states = BACK if back else FORWARD
-    members = [
-        target for target in draft.targets if target.state in states and target.previous_value_set is not None
-    ]
+    members = [target for target in draft.targets if target.state in states and target.previous_value_set is not None]
     if not members:
         return None
     metadata = draft.rollout.metadata
@@ -132,9 +131,7 @@ def change_of(draft: Draft) -> Change | None:
     names = [target.name for target in members]
     models = {model.name: model for model in map(draft.model_of, members)}
     if back:
-        message = back_message(
-            rollout=title, reason=f"{draft.failure_reason}: {draft.failure_message}", targets=names
-        )
+        message = back_message(rollout=title, reason=f"{draft.failure_reason}: {draft.failure_message}", targets=names)
     else:
         message = forward_message(
             rollout=title, wave=draft.wave, waves=draft.waves, models=list(models.values()), targets=names
@@ -178,7 +175,9 @@ def _take(draft: Draft, change: Change, outcome: Outcome) -> None:
         return
     if outcome.state is GitState.COMMITTED:
         draft.announce(
-            EventType.NORMAL, "Committed", f"commit {outcome.commit} on branch {outcome.branch} holds wave {change.wave}"
+            EventType.NORMAL,
+            "Committed",
+            f"commit {outcome.commit} on branch {outcome.branch} holds wave {change.wave}",
         )
     if before is not None and before.state is GitState.PROPOSED:
         # Deadlines begin when the change is where the tool sees it.

@@ -182,7 +182,9 @@ def _observe(draft: Draft, target: TargetStatus, workload: JsonObject, value: st
         return late if unavailable_for(workload, draft.now) > deadline else target
     if value == ours and complete(workload):
         return target.model_copy(update={"state": TargetState.UPDATED, "message": None})
-    if (draft.since(target.updated_time) > deadline and not draft.deadlines_rest) or (value == ours and deadline_exceeded(workload)):
+    if (draft.since(target.updated_time) > deadline and not draft.deadlines_rest) or (
+        value == ours and deadline_exceeded(workload)
+    ):
         return late
     if value != ours:
         draft.actions.append(

@@ -18,6 +18,11 @@ def analysis(**changes: Any) -> dict[str, Any]:
     return {**ANALYSIS, "checks": [check]}
 
 
+def git(**changes: Any) -> dict[str, Any]:
+    fields = {"repository": "https://git.example.com/fleet.git", "path": "kustomization.yaml", **changes}
+    return {"delivery": "Git", "git": fields}
+
+
 ACCEPTED = {
     "the smallest PruneJob": prune_job(),
     "every source scheme": prune_job(model__uri="python://fleet.models:resnet", dataset__uri="builtin://shapes100"),
@@ -36,8 +41,18 @@ ACCEPTED = {
     "delivery through Git": model_rollout(
         strategy={
             "delivery": "Git",
-            "git": {"repository": "https://git.example.com/fleet.git", "path": "models.yaml"},
+            "git": {"repository": "https://git.example.com/fleet.git", "path": "models/kustomization.yaml"},
         }
+    ),
+    "delivery into a values file over ssh": model_rollout(
+        strategy=git(repository="git@git.example.com:fleet.git", path="values.yaml", format="Values", key="$target.m")
+    ),
+    "merge requests": model_rollout(
+        strategy=git(
+            branchPrefix="coppice/",
+            mergeRequest={"provider": "GitLab", "apiAddress": "https://git.example.com/api/v4"},
+            credentialsSecretName="fleet-git",
+        )
     ),
     "a query of one's own": model_rollout(analysis=analysis(preset=None, query="up")),
 }
@@ -106,6 +121,43 @@ REFUSED = {
     "Git without a repository": (
         model_rollout(strategy={"delivery": "Git"}),
         "strategy.git and strategy.delivery Git need each other",
+    ),
+    "a path out of the repository": (
+        model_rollout(strategy=git(path="../kustomization.yaml")),
+        "strategy.git.path is relative to the repository's root, without empty parts, '.', '..' or '.git'",
+    ),
+    "a path from the root": (
+        model_rollout(strategy=git(path="/etc/kustomization.yaml")),
+        "strategy.git.path is relative to the repository's root",
+    ),
+    "a path into git itself": (
+        model_rollout(strategy=git(path=".git/kustomization.yaml")),
+        "strategy.git.path is relative to the repository's root",
+    ),
+    "a component under another name": (
+        model_rollout(strategy=git(path="models.yaml")),
+        "strategy.git.path must end in kustomization.yaml where format is Kustomize",
+    ),
+    "values without a key": (
+        model_rollout(strategy=git(path="values.yaml", format="Values")),
+        "strategy.git.key or strategy.git.keys say where the values are, and format Values needs one of them",
+    ),
+    "a key without values": (model_rollout(strategy=git(key="a")), "format Values needs one of them"),
+    "a token in a clone URL": (
+        model_rollout(strategy=git(repository="https://robot:token@git.example.com/fleet.git")),
+        "strategy.git.repository carries a user or a token: put them into the Secret",
+    ),
+    "a repository without encryption": (
+        model_rollout(strategy=git(repository="http://git.example.com/fleet.git")),
+        "spec.strategy.git.repository",
+    ),
+    "a merge request from the branch itself": (
+        model_rollout(strategy=git(mergeRequest={"provider": "GitHub"}, credentialsSecretName="s")),
+        "strategy.git.mergeRequest needs strategy.git.branchPrefix",
+    ),
+    "a merge request without a token": (
+        model_rollout(strategy=git(mergeRequest={"provider": "GitHub"}, branchPrefix="coppice/")),
+        "strategy.git.mergeRequest needs strategy.git.credentialsSecretName",
     ),
     "a check that asks nothing": (
         model_rollout(analysis=analysis(preset=None)),

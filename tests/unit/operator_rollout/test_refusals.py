@@ -35,17 +35,13 @@ def model(**claim: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("spec", "want"),
     [
-        (
-            {"strategy": {"delivery": "Git", "git": {"repository": "https://example.com/r.git", "path": "p"}}},
-            "strategy.delivery",
-        ),
         ({"targets": [{"kind": "StatefulSet", "name": "web"}]}, "targets[0].kind is StatefulSet"),
         (
             {"targets": [{"kind": "InferenceService", "name": "web", "inject": {"storageUri": True}}]},
             "targets[0].inject.storageUri",
         ),
     ],
-    ids=["git", "kind", "storageUri"],
+    ids=["kind", "storageUri"],
 )
 def test_what_this_version_cannot_do_is_unsupported(spec: dict[str, Any], want: str) -> None:
     assert want in stalled(Simulation(rollout(**spec), [deployment("web")]), "Unsupported")
