@@ -1,6 +1,6 @@
 """The kustomize component: a file wholly ours, one strategic merge patch a target, the same bytes for the same content.
 
-A person puts an empty one there (`kind: Component` and no more) and names its directory in `components:`.
+A person puts an empty one there (`kind: Component`, `patches: []`) and names its directory in `components:`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def read(text: str) -> Entries:
     if not {"kind"} <= fields <= {"apiVersion", "kind", "patches"} or document["kind"] != "Component":
         raise FileRefusedError(
             "the file at strategy.git.path is not a component that is wholly Coppice's: name another file, "
-            f"or put one there with `apiVersion: {API_VERSION}` and `kind: Component` alone"
+            f"or put one there with `apiVersion: {API_VERSION}`, `kind: Component` and `patches: []`"
         )
     entries: Entries = {}
     for patch in document.get("patches") or ():
@@ -58,8 +58,8 @@ def read(text: str) -> Entries:
 def render(entries: Entries) -> str:
     """Return the file for these patches."""
     lines = [HEADER, f"apiVersion: {API_VERSION}\nkind: Component\n"]
-    if entries:
-        lines.append("patches:\n")
+    # kustomize refuses a component without any field.
+    lines.append("patches:\n" if entries else "patches: []\n")
     for (kind, name), body in sorted(entries.items()):
         # kustomize reads a target's name as a regular expression, anchored.
         pattern = json.dumps(name.replace(".", r"\."))

@@ -18,7 +18,10 @@ from coppice_operator.delivery.credentials import NOBODY, Credentials, read_secr
 from coppice_operator.delivery.errors import CredentialsError, DeliveryError
 from coppice_operator.delivery.mergerequest import hosts
 from coppice_operator.kube import Kube, KubeError, object_path
+from coppice_operator.logs import about
+from coppice_operator.queue import Key
 
+MAX_OUTCOMES = 1000
 WORKERS = 4
 """At most so many repositories at once: a server that hangs holds up one of them."""
 _log = logging.getLogger(__name__)
@@ -31,6 +34,7 @@ class Publisher:
         kube: For the Secrets.
         done: Told the namespace and name of a rollout whose change has an outcome.
         now: The time, UTC.
+        bring: Brings one change to its branch; blocks.
     """
 
     def __init__(
@@ -38,8 +42,10 @@ class Publisher:
         kube: Kube,
         done: Callable[[str, str], None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        bring: Callable[[Change, Credentials, Callable[[], datetime]], Outcome] = bring,
     ) -> None:
-        self._kube, self._done, self._now = kube, done, now
+        self._kube, self._done, self._now, self._bring_there = kube, done, now, bring
         self._outcomes: dict[str, Outcome] = {}
         self._under_way: dict[str, str] = {}
         self._waiting: asyncio.Queue[Change] = asyncio.Queue()
@@ -47,10 +53,6 @@ class Publisher:
     def of(self, uid: str) -> Outcome | None:
         """Return what came of a rollout's last change."""
         return self._outcomes.get(uid)
-
-    def forget(self, uid: str) -> None:
-        """Forget a rollout that has ended or is gone."""
-        self._outcomes.pop(uid, None)
 
     def submit(self, change: Change) -> None:
         """Have a change carried out, unless this rollout's last one is still under way."""
@@ -76,18 +78,22 @@ class Publisher:
     async def _work(self, threads: ThreadPoolExecutor) -> None:
         while True:
             change = await self._waiting.get()
-            about = {"namespace": change.namespace, "name": change.rollout, "kind": "ModelRollout"}
+            key = Key("ModelRollout", change.namespace, change.rollout)
             try:
                 outcome = await self._bring(change, threads)
             except asyncio.CancelledError:
                 raise
             except Exception:
                 # Not the traceback: values of its frames could hold a credential.
-                _log.error("a change could not be carried out: a defect", extra={**about, "reason": "Defect"})
+                _log.error("a change could not be carried out: a defect", extra={**about(key), "reason": "Defect"})
                 outcome = Outcome(change.key, GitState.FAILED, self._now(), message="a defect in the operator")
             if outcome.state is GitState.FAILED:
-                _log.warning("%s", outcome.message, extra={**about, "reason": "GitFailed"})
+                _log.warning("%s", outcome.message, extra={**about(key), "reason": "GitFailed"})
+            self._outcomes.pop(change.uid, None)
             self._outcomes[change.uid] = outcome
+            if len(self._outcomes) > MAX_OUTCOMES:
+                # The oldest: of a rollout that has ended, or that finds its change again.
+                del self._outcomes[next(iter(self._outcomes))]
             self._under_way.pop(change.uid, None)
             self._done(change.namespace, change.rollout)
 
@@ -96,7 +102,9 @@ class Publisher:
             credentials = await self._credentials(change)
         except DeliveryError as error:
             return Outcome(change.key, GitState.FAILED, self._now(), branch=change.branch, message=str(error)[:1024])
-        return await asyncio.get_running_loop().run_in_executor(threads, bring, change, credentials, self._now)
+        return await asyncio.get_running_loop().run_in_executor(
+            threads, self._bring_there, change, credentials, self._now
+        )
 
     async def _credentials(self, change: Change) -> Credentials:
         name = change.git.credentials_secret_name
@@ -112,7 +120,7 @@ class Publisher:
             if error.status == 403:
                 raise CredentialsError(
                     f"the operator may not read Secret {name}: give its service account `get` on it "
-                    "(chart value gitDelivery.secrets)"
+                    "(chart value rbac.readSecrets)"
                 ) from error
             raise CredentialsError(f"Secret {name} cannot be read now: {error.status or 'no answer'}") from error
         return read_secret(secret, hosts(change.git))

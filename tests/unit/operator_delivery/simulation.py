@@ -17,7 +17,7 @@ from coppice_operator.rollout.observation import RolloutObservation
 from tests.unit.operator_rollout.simulator import Object, Simulation, env_value, rollout
 
 GIT = {"repository": "https://git.example.com/fleet.git", "path": "models/kustomization.yaml"}
-EMPTY = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\n"
+EMPTY = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\npatches: []\n"
 
 
 def git_rollout(*names: str, git: Object | None = None, strategy: Object | None = None, **spec: Any) -> Object:

@@ -9,7 +9,7 @@ from coppice_operator.delivery.change import Edit
 from coppice_operator.delivery.component import Component, read, render
 from coppice_operator.delivery.errors import FileRefusedError
 
-EMPTY = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\n"
+EMPTY = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\npatches: []\n"
 
 
 def edit(name: str = "a", value: str = "pvc://new", previous: str | None = "pvc://old") -> Edit:
@@ -47,6 +47,10 @@ def test_any_value_comes_through(value: str) -> None:
 
 def test_order_of_giving_does_not_show() -> None:
     assert given(EMPTY, edit("a"), edit("b")) == given(EMPTY, edit("b"), edit("a"))
+
+
+def test_nothing_is_rendered_as_what_kustomize_takes() -> None:
+    assert render({}).endswith("kind: Component\npatches: []\n")
 
 
 def test_what_is_rendered_is_read_as_it_was() -> None:
