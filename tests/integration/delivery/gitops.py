@@ -69,7 +69,7 @@ def prometheus_stand_in(value: Callable[[str], float]) -> Iterator[str]:
     """A stand-in for Prometheus: one number for a query; yields its address."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             query = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())["query"][0]
             result = [{"metric": {}, "value": [0, str(value(query))]}]
             text = json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}}).encode()
