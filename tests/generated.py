@@ -94,9 +94,26 @@ def _mended(document: Json) -> Json:
         strategy.pop("git", None)
     elif "git" not in strategy:
         strategy["delivery"] = "Direct"
+    else:
+        _mend_git(strategy["git"])
     for check in rollout.get("analysis", {}).get("checks", ()):
         _mend_check(check)
     return document
+
+
+def _mend_git(git: Json) -> None:
+    # Nothing listens there: generated names of hosts are not asked for.
+    git["repository"] = "https://127.0.0.1:1/fleet.git"
+    git["path"] = "models/kustomization.yaml"
+    if git.get("format") == "Values":
+        git.setdefault("key", "models.$target")
+    else:
+        git.pop("key", None)
+        git.pop("keys", None)
+    if "mergeRequest" in git:
+        git["mergeRequest"].pop("apiAddress", None)
+        git.setdefault("branchPrefix", "coppice/")
+        git.setdefault("credentialsSecretName", "fleet-git")
 
 
 def _mend_target(target: Json) -> None:

@@ -1,4 +1,4 @@
-"""A rollout through Git on a real API server: the operator commits, a stand-in for Flux applies it to the Deployments."""
+"""A rollout through Git on a real API server: a stand-in for Flux carries the commits to the Deployments."""
 
 from __future__ import annotations
 
