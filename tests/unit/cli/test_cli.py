@@ -163,7 +163,7 @@ def test_the_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "kubernetes", None)
     result = RUNNER.invoke(app, ["status", "--kubeconfig", str(kubeconfig(tmp_path, "https://127.0.0.1:1"))])
     assert result.exit_code == 1
-    assert "pip install 'coppice[operator]'" in result.output
+    assert "pip install 'coppice[cluster]'" in result.output
 
 
 def test_a_person_needs_the_kubernetes_client_and_nothing_else_of_the_operator(tmp_path: Path) -> None:
