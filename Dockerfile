@@ -4,7 +4,7 @@
 #   docker build --target pruner   -t coppice-pruner:0.1.0 .
 #
 # BASE is any image with Python 3.11 or later and its venv module; pin it by digest (python@sha256:...). Nothing but the
-# two pip steps needs a network: --network=none works with PIP_CONFIG_FILE or a wheelhouse mounted as in docs/images.md.
+# pip steps needs a network.
 # With SOURCE_DATE_EPOCH and `--timestamp` (buildah) or `rewrite-timestamp=true` (buildkit) two builds are the same.
 ARG BASE=python:3.11-slim-bookworm
 
