@@ -43,26 +43,25 @@ RUN /opt/build/bin/uv build --wheel --no-build-isolation --python /opt/build/bin
  && /opt/coppice/bin/pip install --no-compile --no-deps --no-index --target /opt/code /wheels/*.whl \
  && /opt/coppice/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/code
 
-FROM ${BASE} AS operator
+# What both images are run as.
+FROM ${BASE} AS runtime
+ENV PATH=/opt/code/bin:/opt/coppice/bin:$PATH PYTHONPATH=/opt/code PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+USER 65532:65532
+WORKDIR /tmp
+ENTRYPOINT ["coppice"]
+
+FROM runtime AS operator
 LABEL org.opencontainers.image.title="coppice-operator" \
       org.opencontainers.image.description="Watches PruneJobs and ModelRollouts" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=operator-environment /opt/coppice /opt/coppice
 COPY --from=code /opt/code /opt/code
-ENV PATH=/opt/code/bin:/opt/coppice/bin:$PATH PYTHONPATH=/opt/code PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-USER 65532:65532
-WORKDIR /tmp
-ENTRYPOINT ["coppice"]
 CMD ["operator"]
 
-FROM ${BASE} AS pruner
+FROM runtime AS pruner
 LABEL org.opencontainers.image.title="coppice-pruner" \
       org.opencontainers.image.description="Runs one PruneJob: profiles, prunes, fine-tunes, measures" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=pruner-environment /opt/coppice /opt/coppice
 COPY --from=code /opt/code /opt/code
-ENV PATH=/opt/code/bin:/opt/coppice/bin:$PATH PYTHONPATH=/opt/code PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-USER 65532:65532
-WORKDIR /tmp
-ENTRYPOINT ["coppice"]
 CMD ["pod"]

@@ -192,7 +192,7 @@ def _on(where: Place, story: Story, *, keep: bool) -> int:
         status = traffic.end()
         served = demo.prometheus.digests_by_pod()
         sent = json.loads(summary_file.read_text())
-        empty = draw_boards(where.prometheus_url, began_at, time.time(), BUILD)
+        empty = draw_boards(where.prometheus_url, NAMESPACE, began_at, time.time(), BUILD)
         demo.seconds["total"] = time.monotonic() - began
         saved, interval = reduction(dense, pruned)
         summary = _summary(demo, dense, pruned, job, sent, before, saved, interval)

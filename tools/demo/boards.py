@@ -10,14 +10,15 @@ from demo.shell import DemoError
 from observability.answers import UnansweredError, ask
 from observability.pictures import draw
 
-VARIABLES = {"namespace": "coppice-demo", "prunejob": "digits", "job": ".*", "price": "0.25", "intensity": "350"}
+VARIABLES = {"prunejob": "digits", "job": ".*", "price": "0.25", "intensity": "350"}
 
 
-def draw_boards(address: str, begin: float, end: float, directory: Path) -> dict[str, list[str]]:
+def draw_boards(address: str, namespace: str, begin: float, end: float, directory: Path) -> dict[str, list[str]]:
     """Draw every dashboard from what Prometheus holds, and return the panels of each that got no data.
 
     Args:
         address: Of Prometheus.
+        namespace: Of the fleet.
         begin: Unix seconds.
         end: Unix seconds.
         directory: Where the pictures go.
@@ -29,7 +30,7 @@ def draw_boards(address: str, begin: float, end: float, directory: Path) -> dict
     for path in sorted((ROOT / "dashboards").glob("*.json")):
         board = json.loads(path.read_text())
         try:
-            answers = ask(board, address, VARIABLES, begin, end)
+            answers = ask(board, address, {**VARIABLES, "namespace": namespace}, begin, end)
         except UnansweredError as error:
             raise DemoError(f"dashboards/{path.name}: {error}") from error
         draw(board["title"], answers, directory / f"{path.stem}.svg")

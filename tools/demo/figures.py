@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import statistics
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
 from demo.shell import DemoError
+from observability.answers import UnansweredError, result_of
 
 BIN_SECONDS = 4
 """Length of the windows that the interval is computed from; the fleet is scraped every second."""
@@ -96,7 +93,7 @@ class Prometheus:
             "end": f"{end:.3f}",
             "step": str(BIN_SECONDS),
         }
-        result = self._ask("query_range", parameters)["result"]
+        result = self._ask("query_range", parameters)
         values = [float(value) for item in result for _, value in item["values"]]
         return tuple(value for value in values if math.isfinite(value))
 
@@ -108,15 +105,13 @@ class Prometheus:
         return value
 
     def _query(self, query: str) -> list[Any]:
-        return list(self._ask("query", {"query": query})["result"])
+        return self._ask("query", {"query": query})
 
-    def _ask(self, kind: str, parameters: dict[str, str]) -> dict[str, Any]:
-        url = f"{self.address}/api/v1/{kind}?{urllib.parse.urlencode(parameters)}"
+    def _ask(self, kind: str, parameters: dict[str, str]) -> list[Any]:
         try:
-            with urllib.request.urlopen(url, timeout=10) as response:
-                return dict(json.load(response)["data"])
-        except (urllib.error.URLError, OSError, KeyError, ValueError) as error:
-            raise DemoError(f"Prometheus at {self.address} does not answer: {error}") from error
+            return result_of(self.address, kind, **parameters)
+        except UnansweredError as error:
+            raise DemoError(str(error)) from error
 
 
 def reduction(dense: FleetFigures, pruned: FleetFigures) -> tuple[float, tuple[float, float]]:

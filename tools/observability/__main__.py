@@ -33,14 +33,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m observability", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if something would change")
     options = parser.parse_args()
-    changed = [path for path, text in generated().items() if not path.is_file() or path.read_text() != text]
+    changed = {path: text for path, text in generated().items() if not path.is_file() or path.read_text() != text}
     if options.check:
         for path in changed:
             print(f"{path.relative_to(ROOT)} is not what the code says: run `make observability`", file=sys.stderr)
         return 1 if changed else 0
-    for path in changed:
+    for path, text in changed.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(generated()[path])
+        path.write_text(text)
         print(path.relative_to(ROOT))
     return 0
 

@@ -89,12 +89,13 @@ def _answer(
     series: list[Series] = []
     for target in panel["targets"]:
         query = substitute(target["expr"], values)
-        if target.get("instant"):
-            found = _get(address, "query", panel["title"], query=query, time=str(end))
-        else:
-            found = _get(
-                address, "query_range", panel["title"], query=query, start=str(begin), end=str(end), step=str(step)
-            )
+        try:
+            if target.get("instant"):
+                found = result_of(address, "query", query=query, time=str(end))
+            else:
+                found = result_of(address, "query_range", query=query, start=str(begin), end=str(end), step=str(step))
+        except UnansweredError as error:
+            raise UnansweredError(f"{panel['title']}: {error}") from error
         for item in found:
             legend = _LEGEND.sub(lambda label, item=item: item["metric"].get(label[1], ""), target["legendFormat"])  # type: ignore[misc]
             pairs = item["values"] if "values" in item else [item["value"]]
@@ -113,7 +114,17 @@ def _answer(
 _NOT_FINITE = ("NaN", "+Inf", "-Inf")
 
 
-def _get(address: str, path: str, title: str, **parameters: str) -> list[dict[str, Any]]:
+def result_of(address: str, path: str, **parameters: str) -> list[dict[str, Any]]:
+    """Return the series that Prometheus answers with.
+
+    Args:
+        address: Its base URL.
+        path: query or query_range.
+        parameters: Of that, `query` among them.
+
+    Raises:
+        UnansweredError: If it refuses, or is not reached; the message has the query.
+    """
     url = f"{address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
@@ -121,6 +132,6 @@ def _get(address: str, path: str, title: str, **parameters: str) -> list[dict[st
             return found
     except urllib.error.HTTPError as error:
         with error:
-            raise UnansweredError(f"{title}: {parameters['query']}: {error.read().decode()[:500]}") from error
-    except OSError as error:
-        raise UnansweredError(f"{title}: {address} cannot be asked: {error}") from error
+            raise UnansweredError(f"{parameters['query']}: {error.read().decode()[:500]}") from error
+    except (OSError, KeyError, ValueError) as error:
+        raise UnansweredError(f"Prometheus at {address} does not answer: {error}") from error

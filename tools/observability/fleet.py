@@ -10,15 +10,16 @@ _SERVED = 'namespace=~"$namespace"'
 _WATTS = f"sum by (namespace, digest) (rate(coppice_served_energy_joules_total{{{_SERVED}}}[$__rate_interval]))"
 _INFERENCES = f"sum by (namespace, digest) (rate(coppice_served_inferences_total{{{_SERVED}}}[$__rate_interval]))"
 _MADE_HERE = f"max by (namespace, digest) (coppice_artifact_info{{{_SERVED}}})"
-_SAVED_RATIO = f"""
-max by (namespace, digest) (
-  coppice_artifact_info{{{_SERVED}}} * on (namespace, prunejob, hardware) group_left ()
-  max by (namespace, prunejob, hardware) (coppice_energy_reduction_ratio{{{_SERVED}}})
-)"""
+_RATIO = f"coppice_energy_reduction_ratio{{{_SERVED}}}"
 # What a model draws is (1 - r) of what the dense one would: r / (1 - r) times that is saved.
-_SAVED_WATTS = (
-    f"sum({_WATTS} * on (namespace, digest) group_left () ({_SAVED_RATIO} / (1 - {_SAVED_RATIO}))) or vector(0)"
-)
+_SAVED_WATTS = f"""
+sum(
+  {_WATTS} * on (namespace, digest) group_left ()
+  max by (namespace, digest) (
+    coppice_artifact_info{{{_SERVED}}} * on (namespace, prunejob, hardware) group_left ()
+    max by (namespace, prunejob, hardware) ({_RATIO} / (1 - {_RATIO}))
+  )
+) or vector(0)"""
 _MODEL = "{{namespace}} {{model}}"
 _JOULES_PER_KILOWATT_HOUR, _SECONDS_PER_DAY = "3.6e6", "86400"
 

@@ -29,6 +29,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* Those and the ones that a Prometheus selects its monitors and rules by. */}}
+{{- define "coppice.monitoringLabels" -}}
+{{ include "coppice.labels" . }}
+{{- with .Values.monitoring.additionalLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
 {{/* An image of the values: repository@digest, or repository:tag. */}}
 {{- define "coppice.image" -}}
 {{- with .image -}}

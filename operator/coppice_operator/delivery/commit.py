@@ -77,7 +77,7 @@ def _bring(change: Change, credentials: Credentials, now: Callable[[], datetime]
             # Others may be pushing in step with us.
             time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
         place = _place(change, remote)
-        if refused == (place.head.id, refused[1] if refused else ""):
+        if refused is not None and refused[0] == place.head.id:
             raise RemoteError(
                 f"{remote.host} refuses to move branch {change.branch}: {refused[1]}; where it is protected, use "
                 "strategy.git.branchPrefix or give the key's account the right"

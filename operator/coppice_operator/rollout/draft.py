@@ -79,6 +79,14 @@ class Draft:
     wake_ups: list[float] = field(default_factory=list)
     """Seconds after which something is due."""
 
+    def restart_deadlines(self) -> None:
+        """Count the deadlines of targets in transition from now: what went before is not theirs to answer for."""
+        self.change_targets(
+            lambda target: (
+                target.model_copy(update={"updated_time": stamp(self)}) if target.state in IN_TRANSITION else target
+            )
+        )
+
     @classmethod
     def of(cls, observation: RolloutObservation, now: datetime) -> Draft:
         """Parse the observation.

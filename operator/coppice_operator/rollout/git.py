@@ -16,7 +16,7 @@ from coppice_operator.conditions import instant, timestamp
 from coppice_operator.delivery.change import Change, Edit, Outcome
 from coppice_operator.delivery.message import back_message, forward_message
 from coppice_operator.plan import ApplyObject, EventType, JsonPatchObject, PublishToGit
-from coppice_operator.rollout.draft import IN_TRANSITION, RETRY_SECONDS, Draft, Verdict, stamp
+from coppice_operator.rollout.draft import IN_TRANSITION, RETRY_SECONDS, Draft, Verdict
 from coppice_operator.rollout.manifest import model_value
 from coppice_operator.rollout.verdicts import Failure
 
@@ -181,11 +181,7 @@ def _take(draft: Draft, change: Change, outcome: Outcome) -> None:
         )
     if before is not None and before.state is GitState.PROPOSED:
         # Deadlines begin when the change is where the tool sees it.
-        draft.change_targets(
-            lambda target: (
-                target.model_copy(update={"updated_time": stamp(draft)}) if target.state in IN_TRANSITION else target
-            )
-        )
+        draft.restart_deadlines()
 
 
 def _on_their_way_back(draft: Draft) -> bool:

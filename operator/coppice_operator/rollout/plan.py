@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from coppice_api.constants import ConditionType, Reason
 from coppice_operator.plan import EventType, JsonObject, Plan
 from coppice_operator.rollout.claims import FINISHED
-from coppice_operator.rollout.draft import IN_TRANSITION, Draft, Verdict, stamp
+from coppice_operator.rollout.draft import Draft, Verdict
 from coppice_operator.rollout.git import change_of, deliver, fold_in, through_git
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.progress import advance, begin
@@ -49,7 +49,8 @@ def _decide(draft: Draft) -> Verdict:
     if draft.spec.paused:
         return Verdict(Reason.PAUSED, "spec.paused is true: nothing is touched or asked", event=EventType.NORMAL)
     if draft.stored.state == Reason.PAUSED:
-        _resume(draft)
+        # The time in which nothing was allowed to happen does not count.
+        draft.restart_deadlines()
     failure = fold_in(draft)
     if draft.failure_reason is not None:
         return roll_back(draft)
@@ -71,15 +72,6 @@ def _finished(draft: Draft) -> Verdict:
     said = [entry.message for entry in draft.stored.conditions if entry.type == ConditionType.READY]
     ready = reason is Reason.ROLLED_OUT
     return Verdict(reason, said[0] if said else "", ready=ready, stalled=not ready)
-
-
-def _resume(draft: Draft) -> None:
-    """Start deadlines anew: the time in which nothing was allowed to happen does not count."""
-    draft.change_targets(
-        lambda target: (
-            target.model_copy(update={"updated_time": stamp(draft)}) if target.state in IN_TRANSITION else target
-        )
-    )
 
 
 def _unreadable(observation: RolloutObservation, error: ValidationError, now: datetime) -> Plan:

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 from coppice_api.run import Outcome, RunReport
 from coppice_pruner.bundle import export_bundle
 from tests import machine
-
-
-def pod(config: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "coppice_cli.main", "pod"],
-        env={**os.environ, "COPPICE_RUN_CONFIG": config, "POD_IP": "127.0.0.1"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+from tests.integration.pod.support import pod
 
 
 def test_a_pod_leaves_its_report_and_exits_as_the_contract_says(tmp_path: Path) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +18,7 @@ from coppice_pruner.bundle import export_bundle
 from coppice_pruner.errors import InputRefusedError, PrunerError
 from coppice_pruner.storage import open_place
 from tests import machine
+from tests.integration.pod.support import pod
 
 BUCKET = "models"
 
@@ -46,14 +44,6 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def names(prefix: str) -> set[str]:
     found = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)
     return {item["Key"] for item in found.get("Contents", ())}
-
-
-def pod(config: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "coppice_cli.main", "pod"],
-        env={**os.environ, "COPPICE_RUN_CONFIG": config, "POD_IP": "127.0.0.1"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
 
 
 def test_a_run_killed_on_the_way_goes_on_from_its_checkpoint_in_the_bucket(bucket: str, tmp_path: Path) -> None:
