@@ -35,7 +35,7 @@ class Effort:
 
 
 QUICK = Effort(max_iterations=2, fine_tune_epochs=1, window_seconds=0.3, dense_epochs_share=0.6, train_share=0.4)
-FULL = Effort(max_iterations=6, fine_tune_epochs=3, window_seconds=1.0)
+FULL = Effort(max_iterations=6, fine_tune_epochs=2, window_seconds=1.0)
 
 
 @dataclass(frozen=True)
