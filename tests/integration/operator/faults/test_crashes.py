@@ -24,6 +24,8 @@ from tests.integration.operator.faults.world import World
 _AT_ONCE = 8
 _NOTES = re.compile(r"events|.*/status")
 """What is said, not done."""
+_PASSING = re.compile(r"events")
+"""What one life says and the next need not: an Event counts up where a pass is made again, which is up to timing."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class Crash:
         """Have it happen."""
         verb, _, resource = self.kind.partition(" ")
         return world.proxy.inject(self.effect, verb=re.escape(verb), resource=re.escape(resource), skip=self.number)
+
+    def deaths(self, fault: Fault) -> int:
+        """Return how often the operator has died of it so far."""
+        return fault.struck if isinstance(self.effect, Kill) else 0
 
     def __str__(self) -> str:
         return f"{self.life.name}, {self.effect} at write {self.number + 1} of {self.kind}"
@@ -63,7 +69,7 @@ def crashes(life: Life, kinds: list[str]) -> Iterator[Crash]:
     for place, kind in enumerate(kinds):
         number = kinds[:place].count(kind)
         yield Crash(life, kind, number, Kill(answered=False))
-        if not number and not _NOTES.fullmatch(kind.partition(" ")[2]):
+        if not number and not _NOTES.fullmatch(_resource(kind)):
             yield Crash(life, kind, number, Kill(answered=True))
             yield Crash(life, kind, number, Cut())
 
@@ -75,14 +81,18 @@ def test_a_crash_at_any_write_changes_nothing(cluster: Cluster, kubectl: Kubectl
             fault = crash.inject(world) if crash else None
             world.revive = True
             life.live(world)
-            struck = bool(fault and fault.struck)
-            deaths = int(struck and crash is not None and isinstance(crash.effect, Kill))
+
+            def left() -> bool:
+                # Counted anew each time: the last writes come after all that the life waits for.
+                deaths = crash.deaths(fault) if crash and fault else 0
+                return world.operator.starts == 1 + deaths and world.settled()
+
             # It may have died at the last of its writes: whoever comes next must leave things as they are.
-            world.until(lambda: world.operator.starts == 1 + deaths and world.settled(), "the operator that is left")
+            world.until(left, "the operator that is left")
             with contextlib.suppress(AssertionError):
                 world.until(lambda: want is None or picture(world) == want, "the same end", seconds=5)
             kinds = [write.kind for write in world.proxy.writes]
-            return End(kinds, lost_or_doubled(world, life), picture(world), struck)
+            return End(kinds, lost_or_doubled(world, life), picture(world), bool(fault and fault.struck))
 
     whole = live("whole", None)
     assert whole.wrong == []
@@ -101,5 +111,9 @@ def test_a_crash_at_any_write_changes_nothing(cluster: Cluster, kubectl: Kubectl
             wrong.append(f"ended as {end.seen}, not {whole.seen}")
         faults += [f"{crash}: {text}" for text in wrong]
     assert not faults, "\n".join(faults)
-    # Every kind of write was died at, not only counted.
-    assert died_at >= set(whole.writes)
+    # Every kind of write was died at, not only counted; one that must recur, and did not, is told here.
+    assert died_at >= {kind for kind in whole.writes if not _PASSING.fullmatch(_resource(kind))}
+
+
+def _resource(kind: str) -> str:
+    return kind.partition(" ")[2]
