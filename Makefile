@@ -82,6 +82,10 @@ lock: $(STAMP) ## Resolve requirements/*.txt again from pyproject.toml (UPGRADE=
 	@$(COMPILE) -c requirements/dev.txt --extra pruner --extra hf --extra vision --extra int8 --extra onnx-runtime \
 		--extra s3 pyproject.toml -o requirements/pruner.txt
 
+.PHONY: docs
+docs: $(STAMP) ## Build the site of docs/ in build/docs, strictly
+	@$(BIN)/python -m mkdocs build --quiet
+
 ##@ Set-up
 
 .PHONY: venv

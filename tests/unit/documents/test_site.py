@@ -1,0 +1,53 @@
+"""The site of docs/ builds strictly and asks nothing of another host; documents outside it link to what exists."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from markdown.extensions.toc import slugify
+
+OUTSIDE = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "charts/coppice/README.md", "examples/01-minimal/README.md",
+           "examples/digits/README.md", "tools/devcluster/README.md"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def site(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site."""
+    place = tmp_path_factory.mktemp("site")
+    # The interpreter's own warnings are not the site's: -W would make errors of them.
+    result = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(place)], cwd=repository,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-4000:]
+    return place
+
+
+def test_links_and_anchors_lead_somewhere(site: Path) -> None:
+    assert (site / "index.html").is_file()
+
+
+def test_nothing_is_fetched_from_another_host(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        fetched = re.findall(
+            r"<(?:script|img|link|iframe)[^>]+(?:src|href)=[\"']?((?:https?:)?//[^\"' >]+)", page.read_text()
+        )
+        assert fetched == [], page
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_documents_outside_the_site_link_to_what_exists(repository: Path, name: str) -> None:
+    document = repository / name
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        if link.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+            assert anchor in [slugify(heading, "-") for heading in headings], link

@@ -1,0 +1,1 @@
+"""What docs/ takes from the code: `python -m reference` writes docs/reference/, `--check` compares."""
