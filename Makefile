@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 2
+# A file's tests stay together, since they share a cluster or a trained model. One thread each, or the workers fight.
+SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 
@@ -13,11 +15,11 @@ PYTEST_WORKERS ?= 2
 .PHONY: test
 test: $(STAMP) ## Run every test: unit, integration on a real control plane, end to end
 	@echo "==> unit tests"
-	@$(BIN)/python -m pytest tests/unit -q
+	@$(SIDE_BY_SIDE) tests/unit
 	@echo "==> programs of the development cluster (compiled once for this machine: about 9 minutes on 2 cores)"
 	@$(BIN)/python -m devcluster build --with helm > /dev/null
 	@echo "==> integration and end-to-end tests"
-	@$(BIN)/python -m pytest tests --ignore tests/unit -q
+	@$(SIDE_BY_SIDE) tests --ignore tests/unit
 
 .PHONY: demo
 demo: $(STAMP) ## Take a real model from kubectl apply to a cooler fleet (KEEP=1 leaves it up; KUBECONFIG= uses yours)

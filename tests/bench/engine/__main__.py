@@ -2,8 +2,8 @@
 
 Rounds run in one process a core, each with one thread, and are kept in build/bench/engine: an interrupted benchmark
 goes on where it was. Models are measured when all rounds are done, one at a time. QUICK=1 does one seed with little
-effort; SEEDS=0,1 and CASES=vgg-shapes100 choose; DOCUMENT=1 writes docs/benchmarks; FINISHED=1 runs no more rounds and
-takes those there are.
+effort; SEEDS=0,1 and CASES=vgg-shapes100 choose; DOCUMENT=1 writes docs/benchmarks, where models that were not chosen
+keep their rows; FINISHED=1 runs no more rounds and takes those there are.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tests.bench.engine import cases, document, measured, ours, rounds
 from tests.bench.machine import ROOT, machine
 
 _DIRECTORY = ROOT / "build/bench/engine"
+_DOCUMENTS = ROOT / "docs/benchmarks"
 _SPENT_ON_PRUNING = ("FineTuning", "Evaluating")
 
 
@@ -50,7 +51,14 @@ def main() -> None:
     print(f"==> {path}", flush=True)
     print(document.table(rows), flush=True)
     if os.environ.get("DOCUMENT") == "1":
-        document.write(result, ROOT / "docs/benchmarks")
+        document.write({**result, "rows": [*_rows_of_others(chosen), *rows]}, _DOCUMENTS)
+
+
+def _rows_of_others(chosen: list[str]) -> list[dict[str, Any]]:
+    """Return the documented rows of models that this benchmark was not asked about; each names its commit."""
+    path = _DOCUMENTS / "engine.json"
+    documented = json.loads(path.read_text())["rows"] if path.is_file() else []
+    return [row for row in documented if row["model"] not in chosen]
 
 
 def _rows(quick: bool, seeds: list[int], chosen: list[str], workers: int) -> list[dict[str, Any]]:
