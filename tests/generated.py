@@ -86,6 +86,8 @@ def _mended(document: Json) -> Json:
     algorithm = spec.get("algorithm", {})
     if float(algorithm.get("alpha", "0.6")) + float(algorithm.get("beta", "0.4")) == 0:
         algorithm["alpha"] = "0.6"
+    for hardware in spec.get("hardware", ()):
+        _mend_hardware(hardware)
     rollout = spec.get("rollout", spec)
     for target in rollout.get("targets", ()):
         _mend_target(target)
@@ -99,6 +101,26 @@ def _mended(document: Json) -> Json:
     for check in rollout.get("analysis", {}).get("checks", ()):
         _mend_check(check)
     return document
+
+
+def _mend_hardware(hardware: Json) -> None:
+    selector = hardware.get("nodeSelector", {})
+    hardware["nodeSelector"] = {f"example.com/{number}": value for number, value in enumerate(selector.values())}
+    for toleration in hardware.get("tolerations", ()):
+        if "key" not in toleration:
+            toleration["operator"] = "Exists"
+        if toleration.get("operator") == "Exists":
+            toleration.pop("value", None)
+        if toleration.get("effect") != "NoExecute":
+            toleration.pop("tolerationSeconds", None)
+    resources = hardware.get("resources", {})
+    limits = resources.get("limits", {})
+    # Whatever was drawn is a quantity of memory; what comes whole is 1.
+    resources["limits"] = {f"example.com/{number}": "1" for number, _ in enumerate(limits)} | dict(
+        zip(("memory",), limits.values(), strict=False)
+    )
+    resources["requests"] = {"example.com/0": "1"} if limits and resources.get("requests") else {}
+    hardware["resources"] = resources
 
 
 def _mend_git(git: Json) -> None:

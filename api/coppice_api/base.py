@@ -69,7 +69,13 @@ class Provenance(StrEnum):
 
 # A DNS label: what Kubernetes allows in names that become label values and host names.
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
-DnsSubdomain = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)]
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+DNS_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+"""Regular expression, without its ends: labels divided by single dots."""
+NAME_PART = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+QUALIFIED_NAME = rf"({DNS_SUBDOMAIN}/)?{NAME_PART}"
+"""Regular expression, without its ends: a key of a label, a taint or a resource."""
+DnsSubdomain = Annotated[str, Field(pattern=rf"^{DNS_SUBDOMAIN}$", min_length=1, max_length=253)]
 Sha256 = Annotated[str, Field(pattern=r"^[a-f0-9]{64}$", min_length=64, max_length=64)]
 # Decimal strings: Kubernetes forbids floats in a spec because they do not survive every round trip.
 UnsignedDecimal = Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$", max_length=19)]
@@ -78,8 +84,10 @@ EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", min_length=1
 ShortString = Annotated[str, Field(max_length=253)]
 Message = Annotated[str, Field(max_length=1024)]
 LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
-QualifiedName = Annotated[str, Field(max_length=317)]
-LabelMap = Annotated[dict[QualifiedName, LabelValue], Field(max_length=32)]
+QualifiedName = Annotated[str, Field(pattern=rf"^{QUALIFIED_NAME}$", max_length=317)]
+# A schema says nothing of a map's keys; where the API server would refuse a child for one, a CEL rule does.
+MapKey = Annotated[str, Field(max_length=317)]
+LabelMap = Annotated[dict[MapKey, LabelValue], Field(max_length=32)]
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"}, max_length=40)]
 
 

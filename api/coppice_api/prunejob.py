@@ -12,11 +12,16 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from coppice_api.base import (
+    DNS_SUBDOMAIN,
+    NAME_PART,
+    QUALIFIED_NAME,
     ApiModel,
     Conditions,
     DnsLabel,
     DnsSubdomain,
     LabelMap,
+    LabelValue,
+    MapKey,
     Message,
     Provenance,
     QualifiedName,
@@ -32,21 +37,22 @@ from coppice_api.base import (
 )
 from coppice_api.modelrollout import RolloutTemplate
 
+_CLAIM = rf"pvc://{DNS_SUBDOMAIN}"
 ModelUri = Annotated[
     str,
     Field(
-        pattern=r"^((file|https|hf)://|(pvc|s3|gs)://[^/]+/|(torchvision|timm)://[A-Za-z0-9_.]+|python://[A-Za-z0-9_.]+:[A-Za-z0-9_]+).*$",
+        pattern=rf"^((file|https|hf)://|({_CLAIM}|(s3|gs)://[^/]+)/|(torchvision|timm)://[A-Za-z0-9_.]+|python://[A-Za-z0-9_.]+:[A-Za-z0-9_]+).*$",
         max_length=2048,
     ),
 ]
 DatasetUri = Annotated[
     str,
     Field(
-        pattern=r"^((file|https)://|(pvc|s3|gs)://[^/]+/|builtin://(digits|shapes100|topics|prose)$|python://[A-Za-z0-9_.]+:[A-Za-z0-9_]+).*$",
+        pattern=rf"^((file|https)://|({_CLAIM}|(s3|gs)://[^/]+)/|builtin://(digits|shapes100|topics|prose)$|python://[A-Za-z0-9_.]+:[A-Za-z0-9_]+).*$",
         max_length=2048,
     ),
 ]
-OutputUri = Annotated[str, Field(pattern=r"^(file:///|(pvc|s3|gs)://[^/]+).*$", max_length=1024)]
+OutputUri = Annotated[str, Field(pattern=rf"^((file:///|(s3|gs)://[^/]+).*|{_CLAIM}(/.*)?)$", max_length=1024)]
 
 
 class ModelSource(ApiModel):
@@ -203,7 +209,7 @@ class Toleration(ApiModel):
     """Taint key; absent with operator Exists tolerates every taint."""
     operator: TolerationOperator = TolerationOperator.EQUAL
     """Exists or Equal."""
-    value: ShortString | None = None
+    value: LabelValue | None = None
     """Taint value, with operator Equal."""
     effect: Annotated[str, Field(pattern=r"^(NoSchedule|PreferNoSchedule|NoExecute)$", max_length=20)] | None = None
     """NoSchedule, PreferNoSchedule or NoExecute; absent tolerates all of them."""
@@ -211,8 +217,39 @@ class Toleration(ApiModel):
     """How long a NoExecute taint is tolerated."""
 
 
+TOLERATION_RULES = validations(
+    cel(
+        "has(self.key) || self.operator == 'Exists'",
+        "tolerations[] without a key tolerates every taint and needs operator Exists: give a key or set it",
+    ),
+    cel(
+        "self.operator != 'Exists' || !has(self.value) || self.value == ''",
+        "tolerations[].value is for operator Equal: leave it out with Exists",
+    ),
+    cel(
+        "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+        "tolerations[].tolerationSeconds is for effect NoExecute: set that effect or leave it out",
+    ),
+    cel(
+        "!has(self.key) || self.key.indexOf('/') <= 253",
+        "tolerations[].key has a prefix longer than 253 characters",
+    ),
+)
+
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$", max_length=32)]
-ResourceMap = Annotated[dict[QualifiedName, Quantity], Field(max_length=16)]
+_DIVISIBLE = "['cpu', 'memory', 'ephemeral-storage']"
+_RESOURCE_NAMES = validations(
+    cel(
+        "self.all(key, key.matches(r'^(cpu|memory|ephemeral-storage|hugepages-[1-9][0-9]*[KMG]i)$') || "
+        f"(key.matches(r'^{DNS_SUBDOMAIN}/{NAME_PART}$') && key.size() <= 253 && !key.startsWith('requests.')))",
+        "resources knows cpu, memory, ephemeral-storage, hugepages-<size> and <domain>/<name>, such as nvidia.com/gpu",
+    ),
+    cel(
+        f"self.all(key, key in {_DIVISIBLE} || quantity(self[key]).isInteger())",
+        "resources other than cpu, memory and ephemeral-storage come whole: give an integer",
+    ),
+)
+ResourceMap = Annotated[dict[MapKey, Quantity], Field(max_length=16, json_schema_extra=_RESOURCE_NAMES)]
 
 
 class Resources(ApiModel):
@@ -224,18 +261,45 @@ class Resources(ApiModel):
     """What the container may use; GPUs go here, for example nvidia.com/gpu: "1"."""
 
 
+RESOURCE_RULES = validations(
+    cel(
+        f"!has(self.requests) || self.requests.all(key, key in {_DIVISIBLE} || (has(self.limits) && "
+        "key in self.limits && quantity(self.requests[key]).compareTo(quantity(self.limits[key])) == 0))",
+        "resources.requests of a GPU, or of anything else that comes whole, must equal resources.limits: "
+        "give it in limits alone",
+    ),
+    cel(
+        "!has(self.requests) || !has(self.limits) || self.requests.all(key, !(key in self.limits) || "
+        "quantity(self.requests[key]).compareTo(quantity(self.limits[key])) <= 0)",
+        "resources.requests are greater than resources.limits: raise the limits or lower the requests",
+    ),
+    cel(
+        "!has(self.limits) || !self.limits.exists(key, key.startsWith('hugepages-')) || 'cpu' in self.limits || "
+        "'memory' in self.limits || (has(self.requests) && ('cpu' in self.requests || 'memory' in self.requests))",
+        "resources: huge pages need cpu or memory beside them",
+    ),
+)
+NODE_SELECTOR_RULES = validations(
+    cel(
+        f"self.all(key, key.matches(r'^{QUALIFIED_NAME}$') && key.indexOf('/') <= 253)",
+        "nodeSelector has a key that no label can have: [<domain>/]<name>, such as nvidia.com/gpu.product",
+    )
+)
+
+
 class HardwareClass(ApiModel):
     """One kind of machine the model is to be pruned for; each gets a run of its own."""
 
     name: Annotated[DnsLabel, Field(max_length=30)]
     """Name of the class, unique in the PruneJob; part of the Job's name."""
-    node_selector: LabelMap | None = None
+    node_selector: Annotated[LabelMap | None, Field(json_schema_extra=NODE_SELECTOR_RULES)] = None
     """Labels of the nodes the run may use, for example nvidia.com/gpu.product."""
     tolerations: Annotated[
-        list[Toleration], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+        list[Annotated[Toleration, Field(json_schema_extra=TOLERATION_RULES)]],
+        Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
     ] = []
     """Taints the run tolerates."""
-    resources: Resources = Resources()
+    resources: Annotated[Resources, Field(json_schema_extra=RESOURCE_RULES)] = Resources()
     """Resources of the run's container."""
     nodes: Annotated[int, Field(ge=1, le=64)] = 1
     """Pods of the run; more than 1 is torchrun over an Indexed Job."""
@@ -296,7 +360,7 @@ class Output(ApiModel):
 class Run(ApiModel):
     """How the Job runs. A field allow-list on purpose: never a pod template."""
 
-    image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    image: Annotated[str, Field(pattern=r"^\S+$", min_length=1, max_length=512)] | None = None
     """Image of the run; absent, the operator's default."""
     image_pull_secrets: Annotated[
         list[DnsSubdomain], Field(max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"})
@@ -315,7 +379,7 @@ class Run(ApiModel):
     """Priority class of the pods."""
     runtime_class_name: DnsSubdomain | None = None
     """Runtime class of the pods, for example nvidia."""
-    queue_name: DnsSubdomain | None = None
+    queue_name: Annotated[DnsSubdomain, Field(max_length=63)] | None = None
     """Kueue LocalQueue; the Job is created suspended and Kueue admits it."""
 
 

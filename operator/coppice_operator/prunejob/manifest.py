@@ -192,7 +192,8 @@ def job_manifest(prunejob: PruneJob, hardware: HardwareClass, *, default_image: 
 def rollout_name(prunejob: PruneJob, variants: Sequence[VariantStatus]) -> str:
     """Return the ModelRollout's name: it changes with the model, so that a new one is a new rollout."""
     sha256 = next(variant.artifact.sha256 for variant in variants if variant.artifact)
-    return f"{str(prunejob.metadata['name'])[:242]}-{sha256[:10]}"
+    # Cut off behind a dot, a name would end in no name at all.
+    return f"{str(prunejob.metadata['name'])[:242].rstrip('-.')}-{sha256[:10]}"
 
 
 def rollout_spec(prunejob: PruneJob, variants: Sequence[VariantStatus]) -> ModelRolloutSpec:

@@ -23,6 +23,10 @@ def git(**changes: Any) -> dict[str, Any]:
     return {"delivery": "Git", "git": fields}
 
 
+def gpu(**changes: Any) -> dict[str, Any]:
+    return prune_job(hardware=[{"name": "gpu", **changes}])
+
+
 ACCEPTED = {
     "the smallest PruneJob": prune_job(),
     "every source scheme": prune_job(model__uri="python://fleet.models:resnet", dataset__uri="builtin://shapes100"),
@@ -31,6 +35,17 @@ ACCEPTED = {
     "only beta weighs": prune_job(algorithm={"allocation": "Paper", "alpha": "0"}),
     "a runtime of choice": prune_job(measurement={"runtime": "OnnxRuntime"}, algorithm={"quantization": "Int8"}),
     "a toleration of every taint": prune_job(hardware=[{"name": "gpu", "tolerations": [{"operator": "Exists"}]}]),
+    "everything a GPU node wants": gpu(
+        nodeSelector={"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "gpu": "", "a" * 253 + "/" + "b" * 63: "c"},
+        tolerations=[
+            {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
+            {"key": "spot", "value": "true", "effect": "NoExecute", "tolerationSeconds": 60},
+        ],
+        resources={
+            "requests": {"cpu": "500m", "memory": "1.5Gi", "nvidia.com/gpu": "1"},
+            "limits": {"nvidia.com/gpu": "1", "memory": "2Gi", "hugepages-2Mi": "4Mi", "example.com/Link_2.x": "2"},
+        },
+    ),
     "a rollout in the job": prune_job(rollout={"targets": [{"name": "a"}], "analysis": ANALYSIS}),
     "the smallest ModelRollout": model_rollout(),
     "targets by label": model_rollout(targets=[{"selector": {"matchLabels": {"app": "digits"}}}]),
@@ -86,6 +101,64 @@ REFUSED = {
         prune_job(hardware=[{"name": "a", "resources": {"limits": {"cpu": "two"}}}]),
         "resources.limits",
     ),
+    **{
+        f"a resource named {name[:20]}": (gpu(resources={"limits": {name: "1"}}), "resources knows cpu, memory")
+        for name in (
+            "gpu",
+            "requests.nvidia.com/gpu",
+            "nvidia.com/",
+            "Nvidia.com/gpu",
+            "a.com/" + "b" * 64,
+            "hugepages-1",
+        )
+    },
+    "half a GPU": (gpu(resources={"limits": {"nvidia.com/gpu": "0.5"}}), "come whole: give an integer"),
+    "a GPU that is only requested": (
+        gpu(resources={"requests": {"nvidia.com/gpu": "1"}}),
+        "must equal resources.limits: give it in limits alone",
+    ),
+    "more requested than allowed": (
+        gpu(resources={"requests": {"memory": "2Gi"}, "limits": {"memory": "1.5Gi"}}),
+        "resources.requests are greater than resources.limits",
+    ),
+    "huge pages without memory": (
+        gpu(resources={"limits": {"hugepages-2Mi": "4Mi"}}),
+        "huge pages need cpu or memory beside them",
+    ),
+    **{
+        f"a node selector's key {key[:12]!r}": (
+            gpu(nodeSelector={key: "x"}),
+            "nodeSelector has a key that no label can",
+        )
+        for key in ("", "a b", "a/b/c", "-a", "UPPER.com/a", "a" * 64, "a" * 254 + "/b")
+    },
+    "a node selector's value": (gpu(nodeSelector={"gpu": "A 100"}), "nodeSelector.gpu"),
+    "a toleration of nothing": (gpu(tolerations=[{"effect": "NoSchedule"}]), "without a key tolerates every taint"),
+    "a toleration's key": (gpu(tolerations=[{"key": "a b", "operator": "Exists"}]), "tolerations[0].key"),
+    "a toleration's prefix": (
+        gpu(tolerations=[{"key": "a" * 254 + "/b", "operator": "Exists"}]),
+        "tolerations[].key has a prefix longer than 253 characters",
+    ),
+    "a toleration's value": (gpu(tolerations=[{"key": "a", "value": "b c"}]), "tolerations[0].value"),
+    "a value of what only exists": (
+        gpu(tolerations=[{"key": "a", "operator": "Exists", "value": "b"}]),
+        "tolerations[].value is for operator Equal",
+    ),
+    "seconds of another effect": (
+        gpu(tolerations=[{"key": "a", "operator": "Exists", "effect": "NoSchedule", "tolerationSeconds": 5}]),
+        "tolerationSeconds is for effect NoExecute",
+    ),
+    "a claim no cluster can have": (prune_job(model__uri="pvc://Fleet_Models/dense"), "spec.model.uri"),
+    "an output claim with a colon": (prune_job(output__uri="pvc://fleet:models/runs"), "spec.output.uri"),
+    "a data set's claim with dots": (prune_job(dataset__uri="pvc://fleet..models/x"), "spec.dataset.uri"),
+    "a Secret no cluster can have": (
+        prune_job(run={"credentialsSecretName": "a..b"}),
+        "spec.run.credentialsSecretName",
+    ),
+    "a pull secret likewise": (prune_job(run={"imagePullSecrets": ["a.-b"]}), "spec.run.imagePullSecrets"),
+    "an image with a space": (prune_job(run={"image": " coppice:1"}), "spec.run.image"),
+    "a queue longer than a label": (prune_job(run={"queueName": "q" * 64}), "spec.run.queueName"),
+    "a variable's name": (model_rollout(targets=[{"name": "a", "inject": {"env": "MODEL-URI"}}]), "inject.env"),
     "a target neither named nor selected": (
         model_rollout(targets=[{"container": "server"}]),
         "targets[] needs exactly one of name and selector",
