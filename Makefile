@@ -53,6 +53,7 @@ lint: $(STAMP) ## Check format, style, types, imports and generated files; chang
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m coppice_api.crd crds --check
 	@$(BIN)/python -m observability --check
+	@$(BIN)/python -m reference --check
 
 .PHONY: format
 format: $(STAMP) ## Format the code and mend what can be mended by rule
@@ -68,6 +69,10 @@ crds: $(STAMP) ## Write crds/ from the API package
 .PHONY: observability
 observability: $(STAMP) ## Write dashboards/ and docs/metrics.md from the code
 	@$(BIN)/python -m observability
+
+.PHONY: reference
+reference: $(STAMP) ## Write docs/reference/ from the code
+	@$(BIN)/python -m reference
 
 .PHONY: architectures
 architectures: $(STAMP) ## Prune every architecture and write the table in docs/architectures.md

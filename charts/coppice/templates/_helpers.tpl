@@ -80,6 +80,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [list, watch, patch]
+# What `kubectl describe` shows of a PruneJob or a ModelRollout.
 - apiGroups: [""]
   resources: [events]
   verbs: [get, create, patch]
