@@ -25,13 +25,6 @@ RUN /opt/coppice/bin/pip install --no-compile --no-deps --require-hashes -r /req
            /opt/coppice/lib/python3*/site-packages/setuptools* /opt/coppice/bin/pip* \
  && /opt/coppice/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/coppice/lib
 
-FROM environment AS pruner-environment
-COPY requirements/pruner.txt /requirements/
-RUN /opt/coppice/bin/pip install --no-compile --no-deps --require-hashes -r /requirements/pruner.txt \
- && rm -rf /opt/coppice/lib/python3*/site-packages/pip /opt/coppice/lib/python3*/site-packages/pip-* \
-           /opt/coppice/bin/pip* \
- && /opt/coppice/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/coppice/lib
-
 # The code itself, as a wheel unpacked beside the environment.
 FROM environment AS code
 COPY pyproject.toml README.md LICENSE /source/
@@ -57,6 +50,14 @@ LABEL org.opencontainers.image.title="coppice-operator" \
 COPY --from=operator-environment /opt/coppice /opt/coppice
 COPY --from=code /opt/code /opt/code
 CMD ["operator"]
+
+# Here, after `operator`: a builder that makes every stage before its target brings no torch for that one.
+FROM environment AS pruner-environment
+COPY requirements/pruner.txt /requirements/
+RUN /opt/coppice/bin/pip install --no-compile --no-deps --require-hashes -r /requirements/pruner.txt \
+ && rm -rf /opt/coppice/lib/python3*/site-packages/pip /opt/coppice/lib/python3*/site-packages/pip-* \
+           /opt/coppice/bin/pip* \
+ && /opt/coppice/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/coppice/lib
 
 FROM runtime AS pruner
 LABEL org.opencontainers.image.title="coppice-pruner" \

@@ -79,6 +79,10 @@ class Cluster:
             if not token:
                 return found
 
+    def create(self, path: str, body: JsonObject) -> JsonObject:
+        """POST an object; of an access review, return the answer."""
+        return self._answer("POST", path, {}, body)
+
     def merge(self, path: str, body: JsonObject) -> JsonObject:
         """Merge-patch an object or a subresource."""
         return self._answer("PATCH", path, {"fieldManager": f"{FIELD_MANAGER}-cli"}, body, _MERGE_PATCH)

@@ -11,6 +11,7 @@ import yaml
 from coppice_api import crd
 from coppice_cli.calibrate_command import calibrate
 from coppice_cli.cancel_command import cancel
+from coppice_cli.doctor_command import doctor
 from coppice_cli.logs_command import logs
 from coppice_cli.operator_command import operator
 from coppice_cli.predict_command import predict
@@ -69,6 +70,7 @@ app.command()(operator)
 app.command()(profile)
 app.command()(predict)
 app.command()(calibrate)
+app.command()(doctor)
 for command in (status, watch, logs, cancel, retry):
     app.command(rich_help_panel="PruneJobs in a cluster")(command)
 

@@ -40,7 +40,7 @@ def run(
     """
     # Messages hold brackets and are read by tests and logs: no markup, no wrapping.
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    job = _prunejob(file, errors)
+    job = one_prunejob(file, errors)
     chosen = _hardware(job, hardware, errors)
     mounts = claims(claim or [], errors)
     missing = [name for name in contract.claims(job.spec) if name not in mounts]
@@ -78,15 +78,16 @@ def run(
     raise typer.Exit(EXIT_TARGET_NOT_MET if code == 0 and report.outcome.value == "TargetNotMet" else code)
 
 
-def _prunejob(file: Path, errors: Console) -> PruneJob:
+def one_prunejob(file: Path, errors: Console) -> PruneJob:
+    """Return the PruneJob of a file; end the command with what is wrong where there is not one, or it is not valid."""
     try:
         documents = [item for item in yaml.safe_load_all(file.read_text(encoding="utf-8")) if item]
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         errors.print(f"error: {file} is not YAML: {error}")
         raise typer.Exit(EXIT_REFUSED) from error
     found = [item for item in documents if isinstance(item, dict) and item.get("kind") == PruneJob.KIND]
     if len(found) != 1:
-        errors.print(f"error: {file} has {len(found)} PruneJobs; `coppice run` takes a file with one")
+        errors.print(f"error: {file} has {len(found)} PruneJobs; one is taken at a time")
         raise typer.Exit(EXIT_REFUSED)
     problems = crd.validate(PruneJob, found[0])
     for problem in problems:

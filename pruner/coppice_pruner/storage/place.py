@@ -133,9 +133,14 @@ class Place:
                     leftover.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
-        """Remove a directory; nothing happens when there is none."""
+        """Remove a directory or a file; nothing happens when there is none."""
         if self._filesystem is None:
-            shutil.rmtree(Path(self._root) / name, ignore_errors=True)
+            local = Path(self._root) / name
+            if local.is_dir():
+                shutil.rmtree(local, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    local.unlink()
             return
         with self._storage("remove", name), contextlib.suppress(FileNotFoundError):
             self._filesystem.rm(self._path(name), recursive=True)
