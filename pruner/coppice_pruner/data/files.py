@@ -66,6 +66,13 @@ def _of_arrays(arrays: dict[str, Tensor], path: Path, field: str) -> Splits:
     for name in _NAMES:
         if not arrays[name].numel():
             raise InputRefusedError(f"{field}: {path}: the array {name} of shape {tuple(arrays[name].shape)} is empty")
+    for name in ("train_inputs", "evaluation_inputs"):
+        inputs = arrays[name]
+        if not inputs.is_floating_point() and inputs.dim() != 2:
+            raise InputRefusedError(
+                f"{field}: {path}: the array {name} of shape {tuple(inputs.shape)} holds {inputs.dtype}; images are "
+                "float32 of shape (N, channels, height, width), normalised as in training, tokens int64 of (N, length)"
+            )
     task = _task(arrays["train_inputs"], arrays["train_targets"])
 
     def samples(split: str) -> Samples:

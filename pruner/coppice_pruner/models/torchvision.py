@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from coppice_api.bundle import ArchitectureSource, InputSpec
 from coppice_pruner.errors import InputRefusedError
@@ -77,8 +78,7 @@ def load_torchvision(uri: str, weights: Path, *, sha256: str | None = None) -> L
         raise InputRefusedError(f"spec.model.sha256 is {sha256}, but {weights} has digest {digest}")
     try:
         state = load_file(weights)
-        # The last parameter is the classifier's bias in every classifier of torchvision.
-        classes = int(query.get("classes", next(reversed(state.values())).shape[0]))
+        classes = int(query.get("classes") or _classes(parts.netloc, state))
         size = int(query.get("size", "224"))
         arguments = {"name": parts.netloc, "num_classes": classes, "image_size": size}
         from torchvision import models
@@ -97,3 +97,18 @@ def load_torchvision(uri: str, weights: Path, *, sha256: str | None = None) -> L
         tuple(str(index) for index in range(classes)),
         sha256=digest,
     )
+
+
+def _classes(name: str, state: dict[str, Tensor]) -> int:
+    """Return the number of classes that weights were made for. A file's order is the alphabet's, a model's its own."""
+    from torchvision import models
+
+    with torch.device("meta"):
+        model = models.get_model(name, weights=None)
+    # The last parameter is the classifier's in every classifier of torchvision.
+    *_, (last, _) = model.named_parameters()
+    if last not in state:
+        raise ValueError(
+            f"the weights have no {last}; they are not those of {name}, or have names that are not torchvision's"
+        )
+    return len(state[last])

@@ -107,6 +107,14 @@ def test_empty_arrays_are_named(tmp_path: Path) -> None:
         load(f"file://{tmp_path}")
 
 
+def test_images_of_bytes_are_not_taken_for_text(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", **{**arrays(), "train_inputs": np.zeros((6, 8, 8, 3), np.uint8)})
+    with pytest.raises(
+        InputRefusedError, match=r"train_inputs of shape \(6, 8, 8, 3\) holds torch.uint8; images are float32"
+    ):
+        load(f"file://{tmp_path}")
+
+
 def test_a_truncated_image_is_not_taken_for_one_of_another_size(tmp_path: Path) -> None:
     from PIL import Image
 
