@@ -347,6 +347,8 @@ class Comparison(StrEnum):
     """The value itself."""
     BEFORE = "Before"
     """The value divided by what the same target gave before it was touched."""
+    CANARY = "Canary"
+    """The value divided by what the targets that still have the model they had give at the same time."""
 
 
 class OnNoData(StrEnum):
@@ -374,9 +376,12 @@ class Check(ApiModel):
     preset: CheckPreset | None = None
     """energyPerInference, accuracy, errorRate or latencyP99."""
     query: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
-    """PromQL giving one number for one target; $namespace, $target, $digest and $window are filled in."""
+    """PromQL giving one number for one target; $namespace, $target, $digest and $window are filled in. With compare
+    Canary $target is a regular expression: write it after =~."""
     compare: Comparison = Comparison.ABSOLUTE
-    """Absolute, or Before: the ratio to the same target's value before it was touched."""
+    """Absolute; Before: the ratio to the same target's value before it was touched; Canary: the ratio to the rest of
+    the fleet at the same time, which are the targets of the same model that were not touched yet. Once none of them is
+    left, the last value that they gave stands for them."""
     threshold_range: Annotated[
         ThresholdRange,
         Field(
@@ -529,7 +534,7 @@ class CheckStatus(StatusModel):
     value: ShortString | None = None
     """The last value."""
     baseline: ShortString | None = None
-    """The value before the target was touched."""
+    """What the value is compared with: that before the target was touched, or the rest of the fleet's."""
     failures: Annotated[int, Field(ge=0)] = 0
     """Failed results in this wave."""
     passes: Annotated[int, Field(ge=0)] = 0

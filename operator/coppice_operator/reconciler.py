@@ -27,7 +27,7 @@ from coppice_operator.queue import Key, WorkQueue
 from coppice_operator.rollout.analysis import due_queries
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.plan import plan as plan_rollout
-from coppice_operator.rollout.prometheus import ask
+from coppice_operator.rollout.prometheus import ask_all
 from coppice_operator.writer import StaleError, Writer
 
 STALE_SECONDS = 0.2
@@ -211,10 +211,7 @@ class Reconciler:
         )
         queries = due_queries(observation, self._now())
         if queries:
-            answers = await asyncio.gather(*(ask(session, query) for query in queries))
-            observation = dataclasses.replace(
-                observation, answers={query.key: answer for query, answer in zip(queries, answers, strict=True)}
-            )
+            observation = dataclasses.replace(observation, answers=await ask_all(session, queries))
         return plan_rollout(observation, self._now())
 
     async def _look_for_targets(self, rollout: JsonObject) -> None:

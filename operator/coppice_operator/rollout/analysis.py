@@ -2,7 +2,8 @@
 
 A check on a target is asked every intervalSeconds: with compare Before once before the target is touched (a
 baseline, again until there is one), for the targets of the current wave from one interval after all of them
-became available, for those of earlier waves all the time, and once more when the bake time is over.
+became available, for those of earlier waves all the time, and once more when the bake time is over. With compare
+Canary the rest of the fleet is asked at the same moments.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.presets import ANY_DIGEST, promql
 from coppice_operator.rollout.question import Answer, Purpose, Query, QueryKey
 from coppice_operator.rollout.validation import refusal
+
+MAX_REST = 50
+"""So many targets stand for the rest of a larger fleet: their names are in the query."""
 
 __all__ = ["Answer", "Purpose", "Query", "QueryKey", "due_queries"]
 
@@ -81,7 +85,7 @@ def due_at(draft: Draft, check: Check, target: TargetStatus, purpose: Purpose) -
         if not needs_baseline(draft, check, target):
             return None
         return asked + interval if asked else draft.now
-    if target.state is not TargetState.UPDATED:
+    if target.state is not TargetState.UPDATED or (purpose is Purpose.REST and not rest_of(draft, check, target)):
         return None
     start = draft.now
     if target.wave == draft.wave:
@@ -107,6 +111,36 @@ def needs_baseline(draft: Draft, check: Check, target: TargetStatus) -> bool:
     )
 
 
+def rest_of(draft: Draft, check: Check, target: TargetStatus) -> list[str]:
+    """Return the targets that a target is compared with: untouched ones of its model, evenly chosen if they are many.
+
+    Those of another model may run on other hardware and say nothing about this one.
+    """
+    if check.compare is not Comparison.CANARY:
+        return []
+    untouched = (TargetState.PENDING, TargetState.BLOCKED)
+    names = [one.name for one in draft.targets if one.state in untouched and one.model == target.model]
+    return names[:: -(-len(names) // MAX_REST) or 1]
+
+
+def canary_fault(draft: Draft) -> str | None:
+    """Return why a check could never compare a target with others of its model, or None."""
+    analysis = draft.spec.analysis
+    check = next((one for one in analysis.checks if one.compare is Comparison.CANARY), None) if analysis else None
+    if check is None:
+        return None
+    waves: dict[str | None, set[int | None]] = {}
+    for target in draft.targets:
+        waves.setdefault(target.model, set()).add(target.wave)
+    alone = sorted(model or "" for model, numbers in waves.items() if len(numbers) == 1)
+    if not alone:
+        return None
+    return (
+        f"checks[{check.name}].compare is Canary, but one wave takes every target of model {alone[0]}, so there is no "
+        "rest to compare with: divide them between waves, or compare with Before"
+    )
+
+
 def _asks(draft: Draft) -> bool:
     return (
         draft.wave > 0
@@ -118,11 +152,11 @@ def _asks(draft: Draft) -> bool:
 
 
 def _query(draft: Draft, analysis: Analysis, check: Check, target: TargetStatus, purpose: Purpose) -> Query:
-    digest = ANY_DIGEST if purpose is Purpose.BASELINE else draft.model_of(target).sha256
+    digest = draft.model_of(target).sha256 if purpose is Purpose.CURRENT else ANY_DIGEST
     text = promql(
         check,
         namespace=draft.namespace,
-        target=target.name,
+        targets=rest_of(draft, check, target) if purpose is Purpose.REST else [target.name],
         digest=digest,
         window_seconds=analysis.window_seconds,
     )

@@ -8,8 +8,9 @@ model, so that pods on their way out say nothing about it.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from coppice_api.modelrollout import Check, CheckPreset
+from coppice_api.modelrollout import Check, CheckPreset, Comparison
 
 ANY_DIGEST = ".+"
 """What $digest is in a baseline query: whatever the target serves before it is touched."""
@@ -17,21 +18,24 @@ ANY_DIGEST = ".+"
 _PLACEHOLDER = re.compile(r"\$(namespace|target|digest|window)\b")
 
 
-def promql(check: Check, *, namespace: str, target: str, digest: str, window_seconds: int) -> str:
-    """Return the query of a check for one target.
+def promql(check: Check, *, namespace: str, targets: Sequence[str], digest: str, window_seconds: int) -> str:
+    """Return the query of a check for one target, or for several as if they were one.
 
     Args:
         check: A preset or a query with $namespace, $target, $digest and $window.
         namespace: The target's namespace.
-        target: The Deployment's name.
+        targets: Names of the Deployments; several only with compare Canary.
         digest: sha256 of the new model's manifest, or ANY_DIGEST.
         window_seconds: How far back to look.
     """
+    # The dot is the only character of a Kubernetes name that a regular expression reads otherwise.
+    names = "|".join(target.replace(".", r"\.") for target in targets)
+    pattern = f"({names})" if len(targets) > 1 else names
+    target = pattern if check.compare is Comparison.CANARY else targets[0]
     values = {"namespace": namespace, "target": target, "digest": digest, "window": f"{window_seconds}s"}
     if check.query is not None:
         return _PLACEHOLDER.sub(lambda found: quoted(values[found[1]]), check.query)
-    # The dot is the only character of a Kubernetes name that a regular expression reads otherwise.
-    pods = target.replace(".", r"\.") + "-[a-z0-9]+-[a-z0-9]+"
+    pods = pattern + "-[a-z0-9]+-[a-z0-9]+"
     labels = f'namespace="{quoted(namespace)}",pod=~"{quoted(pods)}",digest=~"{quoted(digest)}"'
     return _preset(CheckPreset(check.preset or ""), labels, values["window"])
 

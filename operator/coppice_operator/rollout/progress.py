@@ -13,7 +13,7 @@ from datetime import timedelta
 from coppice_api.constants import ANNOTATION_ALLOW_DIRECT, Reason
 from coppice_api.modelrollout import Approval, TargetState, TargetStatus
 from coppice_operator.plan import EventType, JsonObject
-from coppice_operator.rollout.analysis import Purpose, bake_end, due_at, watched
+from coppice_operator.rollout.analysis import Purpose, bake_end, canary_fault, due_at, watched
 from coppice_operator.rollout.claims import claims
 from coppice_operator.rollout.draft import RETRY_SECONDS, SOON_SECONDS, Draft, Verdict, stamp
 from coppice_operator.rollout.git import free_slots, key_fault, through_git
@@ -54,6 +54,8 @@ def begin(draft: Draft) -> Verdict | None:
     ]
     if fault := key_fault(draft):
         return _stalled(Reason.TARGET_INVALID, fault)
+    if fault := canary_fault(draft):
+        return _stalled(Reason.UNSUPPORTED, fault)
     return _next_wave(draft)
 
 

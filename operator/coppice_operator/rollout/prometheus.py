@@ -5,15 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
 
-from coppice_operator.rollout.question import Answer, Query
+from coppice_operator.rollout.question import Answer, Query, QueryKey
 
 PATH = "/api/v1/query"
 MAX_ANSWER_BYTES = 1 << 20
 """One number fits many times over; a query that selects a whole fleet's series does not."""
+
+
+async def ask_all(session: aiohttp.ClientSession, queries: Sequence[Query]) -> dict[QueryKey, Answer]:
+    """Ask what a pass wants to know, and what several keys ask alike only once: their answers must not differ."""
+    texts = {(query.address, query.promql): query for query in queries}
+    answers = await asyncio.gather(*(ask(session, query) for query in texts.values()))
+    told = dict(zip(texts, answers, strict=True))
+    return {query.key: told[query.address, query.promql] for query in queries}
 
 
 async def ask(session: aiohttp.ClientSession, query: Query, timeout_seconds: float = 10) -> Answer:

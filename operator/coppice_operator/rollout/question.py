@@ -13,6 +13,8 @@ class Purpose(StrEnum):
     """What the target gave before it was touched."""
     CURRENT = "current"
     """What the target gives with the new model."""
+    REST = "rest"
+    """What the targets that still have the model they had give at the same time."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from datetime import datetime
 from coppice_api.constants import Reason
 from coppice_api.modelrollout import Check, CheckState, CheckStatus, Comparison, OnNoData, TargetState, TargetStatus
 from coppice_operator.conditions import instant
-from coppice_operator.rollout.analysis import bake_end, needs_baseline, watched
+from coppice_operator.rollout.analysis import bake_end, needs_baseline, rest_of, watched
 from coppice_operator.rollout.draft import MAX_MESSAGE_LENGTH, Draft, stamp
 from coppice_operator.rollout.question import Answer, Purpose, QueryKey
 
@@ -105,8 +105,37 @@ def _record(draft: Draft, check: Check, target: TargetStatus) -> None:
             draft.checks[key] = _baseline(check, entry, answer, stamp(draft))
         return
     answer = draft.observation.answers.get(QueryKey(*key, Purpose.CURRENT))
-    if answer is not None and target.state is TargetState.UPDATED:
-        draft.checks[key] = _current(check, entry, answer, stamp(draft))
+    if answer is None or target.state is not TargetState.UPDATED:
+        return
+    if check.compare is Comparison.CANARY:
+        rest = draft.observation.answers.get(QueryKey(*key, Purpose.REST))
+        if rest is None and not rest_of(draft, check, target):
+            # The last wave leaves nothing to compare with.
+            rest = _last_of_the_rest(draft, check, target)
+        entry = _with_rest(entry, rest)
+        if entry.baseline is None:
+            why = (rest.error or "no number") if rest else "none of it is left to compare with"
+            draft.checks[key] = _judged(
+                check, entry, CheckState.NO_DATA, None, f"the rest of the fleet: {why}", stamp(draft)
+            )
+            return
+    draft.checks[key] = _current(check, entry, answer, stamp(draft))
+
+
+def _with_rest(entry: CheckStatus, rest: Answer | None) -> CheckStatus:
+    value = _finite(rest.value) if rest else None
+    return entry.model_copy(update={"baseline": None if value is None else f"{value:.12g}"})
+
+
+def _last_of_the_rest(draft: Draft, check: Check, target: TargetStatus) -> Answer | None:
+    models = {one.name: one.model for one in draft.targets}
+    told = [
+        entry
+        for entry in draft.checks.values()
+        if entry.name == check.name and entry.baseline and models.get(entry.target) == target.model
+    ]
+    newest = max(told, key=lambda entry: (entry.checked_time or "", entry.target), default=None)
+    return Answer(float(newest.baseline)) if newest and newest.baseline else None
 
 
 def _baseline(check: Check, entry: CheckStatus, answer: Answer, now: str) -> CheckStatus:
@@ -121,11 +150,12 @@ def _current(check: Check, entry: CheckStatus, answer: Answer, now: str) -> Chec
     if value is None:
         return _judged(check, entry, CheckState.NO_DATA, None, f"no data: {answer.error or 'no number'}", now)
     shown = f"{value:.6g}"
-    if check.compare is Comparison.BEFORE:
+    if check.compare is not Comparison.ABSOLUTE:
         baseline = float(entry.baseline) if entry.baseline else None
         if not baseline:
             what = "there is none" if baseline is None else "it is 0"
-            return _judged(check, entry, CheckState.NO_DATA, shown, f"no ratio to the value before: {what}", now)
+            other = "the value before" if check.compare is Comparison.BEFORE else "the rest of the fleet"
+            return _judged(check, entry, CheckState.NO_DATA, shown, f"no ratio to {other}: {what}", now)
         ratio = value / baseline
         shown_ratio = f"{shown} / {entry.baseline} = {ratio:.6g}"
         fault = _fault(check, ratio)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from coppice_api.modelrollout import Check
-from coppice_operator.rollout.analysis import Answer, Purpose, Query, due_queries
+from coppice_operator.rollout.analysis import MAX_REST, Answer, Purpose, Query, due_queries
 from coppice_operator.rollout.draft import MAX_CHECK_ENTRIES
 from coppice_operator.rollout.presets import ANY_DIGEST, promql
 from tests.builders import DIGEST
-from tests.unit.operator_rollout.simulator import DENSE, Simulation, condition
+from tests.unit.operator_rollout.simulator import DENSE, Simulation, condition, deployment
 from tests.unit.operator_rollout.test_forward import ANALYSIS, good, simulation
 
 
@@ -25,9 +25,18 @@ def one_check(**check: Any) -> dict[str, Any]:
 
 def before(**check: Any) -> dict[str, Any]:
     return one_check(
-        **{"name": "energy", "preset": "energyPerInference", "compare": "Before", "thresholdRange": {"max": "0.9"}},
-        **check,
+        **{
+            "name": "energy",
+            "preset": "energyPerInference",
+            "compare": "Before",
+            "thresholdRange": {"max": "0.9"},
+            **check,
+        }
     )
+
+
+def canary(**check: Any) -> dict[str, Any]:
+    return before(**{"compare": "Canary", **check})
 
 
 def silence(query: Query) -> Answer:
@@ -128,6 +137,70 @@ class TestVerdicts:
         run.run(until=lambda: bool(run.status.get("checks")) and entry(run, "energy")["state"] == "Passing")
         assert entry(run, "energy")["message"] == "0.4 / 1 = 0.4 is in range"
 
+    def test_canary_compares_with_the_untouched_targets_at_the_same_time(self) -> None:
+        def answer(query: Query) -> Answer:
+            return Answer(2.0 if query.key.purpose is Purpose.REST else 0.5)
+
+        run = simulation(spec={"analysis": canary()}, answer=answer)
+        run.run(until=lambda: bool(run.status.get("checks")))
+        asked = {query.key.purpose: query.promql for query in run.queries}
+        assert set(asked) == {Purpose.CURRENT, Purpose.REST}
+        assert 'pod=~"digits-a-[a-z0-9]' in asked[Purpose.CURRENT] and DIGEST in asked[Purpose.CURRENT]
+        assert 'pod=~"(digits-b|digits-c)-[a-z0-9]' in asked[Purpose.REST] and DIGEST not in asked[Purpose.REST]
+        assert entry(run, "energy")["message"] == "0.5 / 2 = 0.25 is in range"
+        # Nobody is asked before there is something to compare.
+        assert Purpose.BASELINE not in asked
+
+    def test_the_last_wave_is_compared_with_what_the_rest_gave_last(self) -> None:
+        def answer(query: Query) -> Answer:
+            if query.key.purpose is Purpose.REST:
+                return Answer(2.0)
+            return Answer(1.9 if run.status["wave"] == 2 else 0.5)
+
+        run = simulation(spec={"analysis": canary()})
+        run.answer = answer
+        assert run.run().state == "RolledBack"
+        assert "1.9 / 2 = 0.95 is above the maximum 0.9" in run.status["failureMessage"]
+
+    def test_only_targets_of_the_same_model_are_compared(self) -> None:
+        models = [{"name": name, "uri": f"pvc://m/{name}", "sha256": DIGEST} for name in ("l4", "h100")]
+        chosen = {"a": "l4", "b": "h100", "c": "l4", "d": "h100"}
+        targets = [{"name": f"digits-{name}", "model": model} for name, model in chosen.items()]
+        spec = {"analysis": canary(), "models": models, "targets": targets, "strategy.waves": [{"targets": 2}]}
+        run = simulation(names=(), spec=spec)
+        run.fleet = {f"digits-{name}": deployment(f"digits-{name}") for name in "abcd"}
+        run.run(until=lambda: bool(run.status.get("checks")))
+        rest = {query.key.target: query.promql for query in run.queries if query.key.purpose is Purpose.REST}
+        assert 'pod=~"digits-c-[' in rest["digits-a"] and 'pod=~"digits-d-[' in rest["digits-b"]
+
+    @pytest.mark.parametrize("silent", [Purpose.CURRENT, Purpose.REST])
+    def test_canary_holds_when_either_side_says_nothing(self, silent: Purpose) -> None:
+        run = simulation(spec={"analysis": canary()})
+        run.answer = lambda query: silence(query) if query.key.purpose is silent else Answer(0.5)
+        run.run(until=lambda: run.state == "NoData")
+        assert "no series" in condition(run.rollout, "Ready")["message"]
+
+    def test_canary_without_a_rest_is_refused_before_anything_is_touched(self) -> None:
+        run = simulation(spec={"analysis": canary(), "strategy.waves": [{"targets": "100%"}]}).settle()
+        assert run.state == "Unsupported" and not run.actions
+        assert "one wave takes every target of model default" in condition(run.rollout, "Ready")["message"]
+
+    def test_a_large_rest_is_sampled_evenly(self) -> None:
+        names = tuple(f"web-{index:03}" for index in range(200))
+        run = simulation(names=names, spec={"analysis": canary()})
+        run.run(until=lambda: bool(run.status.get("checks")))
+        (rest,) = {query.promql for query in run.queries if query.key.purpose is Purpose.REST}
+        assert 40 <= rest.count("web-") // 2 <= MAX_REST and "web-197" in rest
+
+    def test_a_query_of_ones_own_gets_a_pattern_for_either_side(self) -> None:
+        query = 'sum(x{pod=~"$target-.*",digest=~"$digest"})'
+        run = simulation(names=("a.b", "c", "d"), spec={"analysis": canary(preset=None, query=query)})
+        run.run(until=lambda: bool(run.status.get("checks")))
+        assert {query.promql for query in run.queries} == {
+            f'sum(x{{pod=~"a\\\\.b-.*",digest=~"{DIGEST}"}})',
+            'sum(x{pod=~"(c|d)-.*",digest=~".+"})',
+        }
+
     def test_a_baseline_of_zero_gives_no_ratio(self) -> None:
         run = simulation(spec={"analysis": before()}, answer=lambda query: Answer(0.0))
         run.run(until=lambda: run.state == "NoData")
@@ -212,7 +285,7 @@ class TestNoData:
 class TestQueries:
     def text(self, digest: str = DIGEST, target: str = "web", **check: Any) -> str:
         parsed = Check.model_validate({"name": "check", "thresholdRange": {"max": "1"}, **check})
-        return promql(parsed, namespace="fleet", target=target, digest=digest, window_seconds=30)
+        return promql(parsed, namespace="fleet", targets=[target], digest=digest, window_seconds=30)
 
     LABELS = f'namespace="fleet",pod=~"web-[a-z0-9]+-[a-z0-9]+",digest=~"{DIGEST}"'
 

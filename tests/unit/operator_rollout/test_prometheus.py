@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -12,7 +14,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coppice_operator.rollout.prometheus import ask, parse
+from coppice_operator.rollout.prometheus import ask, ask_all, parse
 from coppice_operator.rollout.question import Answer, Purpose, Query, QueryKey
 
 KEY = QueryKey("check", "web", Purpose.CURRENT)
@@ -71,8 +73,9 @@ def test_no_bytes_raise(body: bytes) -> None:
     assert parse(200, body).value is None
 
 
-async def served(handler: Any, *, timeout_seconds: float = 5) -> Answer:
-    """Ask a server on a free port that answers with `handler`."""
+@contextlib.asynccontextmanager
+async def serving(handler: Any) -> AsyncIterator[str]:
+    """Serve on a free port with `handler`; yields the address."""
     application = web.Application()
     application.router.add_post("/api/v1/query", handler)
     runner = web.AppRunner(application)
@@ -80,11 +83,15 @@ async def served(handler: Any, *, timeout_seconds: float = 5) -> Answer:
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        port = runner.addresses[0][1]
-        async with aiohttp.ClientSession() as session:
-            return await ask(session, Query(KEY, f"http://127.0.0.1:{port}", "up == 1"), timeout_seconds)
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+async def served(handler: Any, *, timeout_seconds: float = 5) -> Answer:
+    """Ask a server that answers with `handler`."""
+    async with serving(handler) as address, aiohttp.ClientSession() as session:
+        return await ask(session, Query(KEY, address, "up == 1"), timeout_seconds)
 
 
 async def test_the_query_is_posted_and_the_number_comes_back() -> None:
@@ -96,6 +103,20 @@ async def test_the_query_is_posted_and_the_number_comes_back() -> None:
 
     assert await served(handler) == Answer(3.0)
     assert asked == ["up == 1"]
+
+
+async def test_what_two_keys_ask_alike_is_asked_once() -> None:
+    asked: list[str] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append(str((await request.post())["query"]))
+        return web.Response(body=vector("3"), content_type="application/json")
+
+    async with serving(handler) as address, aiohttp.ClientSession() as session:
+        keys = [QueryKey("check", name, Purpose.REST) for name in ("a", "b")]
+        answers = await ask_all(session, [Query(key, address, "rest") for key in keys] + [Query(KEY, address, "own")])
+    assert answers == dict.fromkeys([*keys, KEY], Answer(3.0))
+    assert sorted(asked) == ["own", "rest"]
 
 
 async def test_a_server_that_does_not_answer_in_time_is_an_answer() -> None:
