@@ -24,6 +24,8 @@ ANNOTATION_ALLOW_DIRECT = f"{GROUP}/allow-direct"
 """On a target owned by a GitOps tool: "true" lets a rollout patch it all the same."""
 ANNOTATION_GIT_HOST = f"{GROUP}/git-host"
 """On a Secret: the hosts, divided by commas, that delivery Git may give it to."""
+ANNOTATION_PROMETHEUS_ADDRESS = f"{GROUP}/prometheus-address"
+"""On a Secret: the addresses of Prometheus, divided by commas, that checks may give it to."""
 
 # The run contract between the Job and its pod.
 ENV_RUN_CONFIG = "COPPICE_RUN_CONFIG"

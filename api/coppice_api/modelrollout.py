@@ -409,8 +409,14 @@ CHECK_RULES = validations(
 class PrometheusSource(ApiModel):
     """Where the checks are asked."""
 
-    address: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)]
-    """Base URL of Prometheus or of an API that speaks like it."""
+    address: Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$", max_length=2048)]
+    """Base URL of Prometheus or of an API that speaks like it; without user, password, ? and #."""
+    credentials_secret_name: DnsSubdomain | None = None
+    """Secret in the same namespace: token, or username and password; ca.crt for a server with an authority of its own;
+    tls.crt and tls.key for a client certificate. Its annotation coppice.dev/prometheus-address names the addresses that
+    may be given it."""
+    timeout_seconds: Annotated[int, Field(ge=1, le=60)] = 10
+    """How long an answer may take."""
 
 
 class Analysis(ApiModel):

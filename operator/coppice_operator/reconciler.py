@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-import aiohttp
-
 from coppice_api.constants import LABEL_PRUNEJOB
 from coppice_operator.cache import Cache, place_of
 from coppice_operator.delivery.publisher import Publisher
@@ -27,7 +25,7 @@ from coppice_operator.queue import Key, WorkQueue
 from coppice_operator.rollout.analysis import due_queries
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.plan import plan as plan_rollout
-from coppice_operator.rollout.prometheus import ask_all
+from coppice_operator.rollout.prometheus import Prometheus
 from coppice_operator.writer import StaleError, Writer
 
 STALE_SECONDS = 0.2
@@ -73,12 +71,12 @@ class Reconciler:
         """Work until cancelled, beginning with a look at every object; may be run again after that."""
         self._working = True
         try:
-            async with aiohttp.ClientSession(trust_env=False) as session, asyncio.TaskGroup() as tasks:
+            async with Prometheus(self._kube) as prometheus, asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.poller.run(), name="progress")
                 tasks.create_task(self._resync(), name="resync")
                 tasks.create_task(self.publisher.run(), name="git")
                 for number in range(WORKERS):
-                    tasks.create_task(self._work(session), name=f"worker-{number}")
+                    tasks.create_task(self._work(prometheus), name=f"worker-{number}")
         finally:
             # What was cut short is as what a crash cut short: the next look at every object repairs it.
             self._working = False
@@ -118,12 +116,12 @@ class Reconciler:
                     self._queue.add(Key(kind, *place_of(item)))
             await asyncio.sleep(RESYNC_SECONDS)
 
-    async def _work(self, session: aiohttp.ClientSession) -> None:
+    async def _work(self, prometheus: Prometheus) -> None:
         while True:
             key = await self._queue.get()
             begin, result = time.monotonic(), "ok"
             try:
-                self._queue.done(key, await self._pass(key, session))
+                self._queue.done(key, await self._pass(key, prometheus))
             except StaleError as error:
                 result = "stale"
                 _log.debug("%s", error, extra={**about(key), "reason": "Stale"})
@@ -149,7 +147,7 @@ class Reconciler:
                 )
             self._metrics.reconcile_seconds.labels(key.kind, result).observe(time.monotonic() - begin)
 
-    async def _pass(self, key: Key, session: aiohttp.ClientSession) -> float | None:
+    async def _pass(self, key: Key, prometheus: Prometheus) -> float | None:
         item = self._cache.get(key.kind, (key.namespace, key.name))
         if item is None:
             self._queue.forget(key)
@@ -157,7 +155,7 @@ class Reconciler:
         if key.kind == "PruneJob":
             plan = plan_prunejob(self._observe_prunejob(item), self._now())
         else:
-            plan = await self._plan_rollout(item, session)
+            plan = await self._plan_rollout(item, prometheus)
         await self._writer.carry_out(plan, key.kind, item)
         self._metrics.carried_out(key.kind, item, plan)
         for event in plan.events:
@@ -196,7 +194,7 @@ class Reconciler:
             default_image=self._default_image,
         )
 
-    async def _plan_rollout(self, item: JsonObject, session: aiohttp.ClientSession) -> Plan:
+    async def _plan_rollout(self, item: JsonObject, prometheus: Prometheus) -> Plan:
         namespace, name = place_of(item)
         await self._look_for_targets(item)
         observation = RolloutObservation(
@@ -211,7 +209,7 @@ class Reconciler:
         )
         queries = due_queries(observation, self._now())
         if queries:
-            observation = dataclasses.replace(observation, answers=await ask_all(session, queries))
+            observation = dataclasses.replace(observation, answers=await prometheus.ask(queries))
         return plan_rollout(observation, self._now())
 
     async def _look_for_targets(self, rollout: JsonObject) -> None:

@@ -84,6 +84,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [events]
   verbs: [get, create, patch]
+{{- if .Values.rbac.readSecrets }}
+# Credentials that a ModelRollout names, for Git or for Prometheus: one by one, never a list.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get]
+{{- end }}
 {{- end -}}
 
 {{/* Where the policies hold: in the namespaces that the operator works in. */}}

@@ -7,18 +7,14 @@ the namespace sent to a server of their choice.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlsplit
 
 from coppice_api.constants import ANNOTATION_GIT_HOST
 from coppice_operator.delivery.errors import CredentialsError
-
-MIN_REDACTED = 4
-"""Shorter values would redact parts of ordinary words."""
+from coppice_operator.plan import JsonObject
+from coppice_operator.secret import SecretError, listed, name_of, redacted, text_of
 
 
 @dataclass(frozen=True)
@@ -36,10 +32,7 @@ class Credentials:
 
     def redact(self, text: str) -> str:
         """Return a text without anything of these credentials, whatever a library put into it."""
-        for secret in (self.password, self.identity, self.signing_key):
-            for part in {secret or "", *(secret or "").splitlines()}:
-                if len(part) >= MIN_REDACTED:
-                    text = text.replace(part, "***").replace(base64.b64encode(part.encode()).decode(), "***")
+        text = redacted(text, self.password, self.identity, self.signing_key)
         if self.username and self.password:
             pair = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
             text = text.replace(pair, "***")
@@ -49,7 +42,7 @@ class Credentials:
 NOBODY = Credentials()
 
 
-def read_secret(secret: Mapping[str, Any], hosts: set[str]) -> Credentials:
+def read_secret(secret: JsonObject, hosts: set[str]) -> Credentials:
     """Return the credentials of a Secret.
 
     Args:
@@ -59,23 +52,18 @@ def read_secret(secret: Mapping[str, Any], hosts: set[str]) -> Credentials:
     Raises:
         CredentialsError: If the Secret does not allow that, or is no text.
     """
-    name = secret.get("metadata", {}).get("name", "")
-    annotations = secret.get("metadata", {}).get("annotations") or {}
-    allowed = {host.strip().lower() for host in annotations.get(ANNOTATION_GIT_HOST, "").split(",")}
+    allowed = {host.lower() for host in listed(secret, ANNOTATION_GIT_HOST)}
     if missing := sorted(hosts - allowed):
         raise CredentialsError(
-            f"Secret {name} may not be given to {missing[0]}: annotate it with {ANNOTATION_GIT_HOST}: {missing[0]} "
-            "(several are divided by commas)"
+            f"Secret {name_of(secret)} may not be given to {missing[0]}: annotate it with {ANNOTATION_GIT_HOST}: "
+            f"{missing[0]} (several are divided by commas)"
         )
 
     def value(*keys: str) -> str | None:
-        for key in keys:
-            if key in (secret.get("data") or {}):
-                try:
-                    return base64.b64decode(secret["data"][key], validate=True).decode()
-                except (binascii.Error, UnicodeDecodeError, TypeError) as error:
-                    raise CredentialsError(f"Secret {name}: {key} is not text") from error
-        return None
+        try:
+            return text_of(secret, *keys)
+        except SecretError as error:
+            raise CredentialsError(str(error)) from error
 
     password = value("password", "token")
     return Credentials(

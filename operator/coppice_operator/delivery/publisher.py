@@ -17,9 +17,10 @@ from coppice_operator.delivery.commit import bring
 from coppice_operator.delivery.credentials import NOBODY, Credentials, read_secret
 from coppice_operator.delivery.errors import CredentialsError, DeliveryError
 from coppice_operator.delivery.mergerequest import hosts
-from coppice_operator.kube import Kube, KubeError, object_path
+from coppice_operator.kube import Kube
 from coppice_operator.logs import about
 from coppice_operator.queue import Key
+from coppice_operator.secret import SecretError, fetch
 
 MAX_OUTCOMES = 1000
 WORKERS = 4
@@ -111,16 +112,7 @@ class Publisher:
         if name is None:
             return NOBODY
         try:
-            secret = await self._kube.get(object_path("v1", "Secret", change.namespace, name))
-        except KubeError as error:
-            if error.status == 404:
-                raise CredentialsError(
-                    f"strategy.git.credentialsSecretName: there is no Secret {name} in the rollout's namespace"
-                ) from error
-            if error.status == 403:
-                raise CredentialsError(
-                    f"the operator may not read Secret {name}: give its service account `get` on it "
-                    "(chart value rbac.readSecrets)"
-                ) from error
-            raise CredentialsError(f"Secret {name} cannot be read now: {error.status or 'no answer'}") from error
+            secret = await fetch(self._kube, change.namespace, name, "strategy.git.credentialsSecretName")
+        except SecretError as error:
+            raise CredentialsError(str(error)) from error
         return read_secret(secret, hosts(change.git))

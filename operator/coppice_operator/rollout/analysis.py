@@ -160,4 +160,12 @@ def _query(draft: Draft, analysis: Analysis, check: Check, target: TargetStatus,
         digest=digest,
         window_seconds=analysis.window_seconds,
     )
-    return Query(QueryKey(check.name, target.name, purpose), analysis.prometheus.address.rstrip("/"), text)
+    prometheus = analysis.prometheus
+    secret = prometheus.credentials_secret_name
+    return Query(
+        QueryKey(check.name, target.name, purpose),
+        prometheus.address.rstrip("/"),
+        text,
+        (draft.namespace, secret) if secret else None,
+        prometheus.timeout_seconds,
+    )

@@ -5,47 +5,120 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Sequence
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
+from coppice_operator.kube import Kube
+from coppice_operator.rollout.credentials import Credentials, read_secret, tls_context
 from coppice_operator.rollout.question import Answer, Query, QueryKey
+from coppice_operator.secret import SecretError, fetch
 
 PATH = "/api/v1/query"
 MAX_ANSWER_BYTES = 1 << 20
 """One number fits many times over; a query that selects a whole fleet's series does not."""
+KEPT_SECONDS = 60.0
+"""For how long a Secret that was read is used; one that is refused is read again at once."""
+REFUSES_CREDENTIALS = frozenset({401, 403})
+NOBODY = Credentials()
 
 
-async def ask_all(session: aiohttp.ClientSession, queries: Sequence[Query]) -> dict[QueryKey, Answer]:
-    """Ask what a pass wants to know, and what several keys ask alike only once: their answers must not differ."""
-    texts = {(query.address, query.promql): query for query in queries}
-    answers = await asyncio.gather(*(ask(session, query) for query in texts.values()))
-    told = dict(zip(texts, answers, strict=True))
-    return {query.key: told[query.address, query.promql] for query in queries}
+@dataclass(frozen=True)
+class _Access:
+    credentials: Credentials
+    tls: ssl.SSLContext | bool
+    until: float
 
 
-async def ask(session: aiohttp.ClientSession, query: Query, timeout_seconds: float = 10) -> Answer:
-    """Ask one instant query.
+class Prometheus:
+    """Asks, with credentials that were read a short while ago. Use with `async with`.
 
-    Never raises but for cancellation: an unreachable server, an error, no series, several series and NaN are
-    all answers without a number.
+    Args:
+        kube: For the Secrets.
+        clock: Seconds, monotonic.
     """
-    timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-    try:
-        async with session.post(query.address + PATH, data={"query": query.promql}, timeout=timeout) as response:
-            body = await response.content.read(MAX_ANSWER_BYTES + 1)
-            while len(body) <= MAX_ANSWER_BYTES and (chunk := await response.content.read(MAX_ANSWER_BYTES)):
-                body += chunk
-            if len(body) > MAX_ANSWER_BYTES:
-                return Answer(None, f"the answer has more than {MAX_ANSWER_BYTES} bytes")
-            return parse(response.status, body)
-    except asyncio.CancelledError:
-        raise
-    except TimeoutError:
-        return Answer(None, f"no answer within {timeout_seconds:g} s from {query.address}")
-    except Exception as error:
-        return Answer(None, f"cannot ask {query.address}: {type(error).__name__}: {error}"[:500])
+
+    def __init__(self, kube: Kube, clock: Callable[[], float] = time.monotonic) -> None:
+        self._kube, self._clock = kube, clock
+        self._accesses: dict[tuple[tuple[str, str] | None, str], _Access] = {}
+
+    async def __aenter__(self) -> Prometheus:
+        """Open a session."""
+        self._session = aiohttp.ClientSession(trust_env=False)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it, and forget every credential."""
+        self._accesses.clear()
+        await self._session.close()
+
+    async def ask(self, queries: Sequence[Query]) -> dict[QueryKey, Answer]:
+        """Ask what a pass wants to know, and what several keys ask alike only once: their answers must not differ.
+
+        Never raises but for cancellation: an unreachable server, a Secret that cannot be used, an error, no series,
+        several series and NaN are all answers without a number.
+        """
+        accesses = {
+            source: await self._access(*source) for source in {(query.secret, query.address) for query in queries}
+        }
+        texts = {(query.address, query.promql): query for query in queries}
+        answers = await asyncio.gather(
+            *(self._ask(query, accesses[query.secret, query.address]) for query in texts.values())
+        )
+        told = dict(zip(texts, answers, strict=True))
+        return {query.key: told[query.address, query.promql] for query in queries}
+
+    async def _ask(self, query: Query, access: _Access | Answer) -> Answer:
+        if isinstance(access, Answer):
+            return access
+        answer = await self._post(query, access)
+        return answer if answer.error is None else Answer(None, access.credentials.redact(answer.error))
+
+    async def _post(self, query: Query, access: _Access) -> Answer:
+        try:
+            async with self._session.post(
+                query.address + PATH,
+                data={"query": query.promql, "timeout": f"{query.timeout_seconds:g}s"},
+                headers=access.credentials.headers(),
+                ssl=access.tls,
+                # Whoever answers must not be able to send the operator, or a credential, elsewhere.
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=query.timeout_seconds),
+            ) as response:
+                if response.status in REFUSES_CREDENTIALS:
+                    self._accesses.pop((query.secret, query.address), None)
+                body = await response.content.read(MAX_ANSWER_BYTES + 1)
+                while len(body) <= MAX_ANSWER_BYTES and (chunk := await response.content.read(MAX_ANSWER_BYTES)):
+                    body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    return Answer(None, f"the answer has more than {MAX_ANSWER_BYTES} bytes")
+                return parse(response.status, body)
+        except asyncio.CancelledError:
+            raise
+        except TimeoutError:
+            return Answer(None, f"no answer within {query.timeout_seconds:g} s from {query.address}")
+        except Exception as error:
+            return Answer(None, f"cannot ask {query.address}: {type(error).__name__}: {error}"[:500])
+
+    async def _access(self, secret: tuple[str, str] | None, address: str) -> _Access | Answer:
+        if secret is None:
+            return _Access(NOBODY, True, math.inf)
+        now = self._clock()
+        self._accesses = {key: access for key, access in self._accesses.items() if access.until > now}
+        if (secret, address) in self._accesses:
+            return self._accesses[secret, address]
+        try:
+            found = await fetch(self._kube, *secret, "analysis.prometheus.credentialsSecretName")
+            credentials = read_secret(found, address)
+            access = _Access(credentials, tls_context(credentials, secret[1]), now + KEPT_SECONDS)
+        except SecretError as error:
+            return Answer(None, str(error)[:500])
+        self._accesses[secret, address] = access
+        return access
 
 
 def parse(status: int, body: bytes) -> Answer:

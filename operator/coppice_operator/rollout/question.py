@@ -32,8 +32,11 @@ class Query:
 
     key: QueryKey
     address: str
-    """Base URL of Prometheus, without /api."""
+    """Base URL of Prometheus, without /api and without a slash at its end."""
     promql: str
+    secret: tuple[str, str] | None = None
+    """Namespace and name of the Secret with the credentials for that address."""
+    timeout_seconds: float = 10
 
 
 @dataclass(frozen=True)

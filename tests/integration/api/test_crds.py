@@ -69,6 +69,13 @@ ACCEPTED = {
             credentialsSecretName="fleet-git",
         )
     ),
+    "a Prometheus that wants to know who asks": model_rollout(
+        analysis={
+            **ANALYSIS,
+            "prometheus": {"address": "https://prometheus:9090/prefix", "credentialsSecretName": "prometheus"},
+        }
+    ),
+    "a canary beside the rest of the fleet": model_rollout(analysis=analysis(compare="Canary")),
     "a query of one's own": model_rollout(analysis=analysis(preset=None, query="up")),
 }
 
@@ -191,6 +198,17 @@ REFUSED = {
         model_rollout(strategy={"waves": [{"targets": "101%"}]}),
         "waves[].targets is a count of 1 or more, or a percentage from 1% to 100%",
     ),
+    **{
+        f"an address of Prometheus with {what}": (
+            model_rollout(analysis={**ANALYSIS, "prometheus": {"address": address}}),
+            "spec.analysis.prometheus.address",
+        )
+        for what, address in {
+            "a password": "http://user:password@prometheus:9090",
+            "a query": "http://prometheus:9090?token=1",
+            "a fragment": "http://prometheus:9090/#/elsewhere",
+        }.items()
+    },
     "Git without a repository": (
         model_rollout(strategy={"delivery": "Git"}),
         "strategy.git and strategy.delivery Git need each other",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from devcluster import Cluster
 from tests.builders import prune_job
@@ -157,6 +158,21 @@ def test_a_whole_life_in_any_namespace_uses_every_right_and_lacks_none(
     asked = {right.resource for right in at_home}
     assert not asked & {"secrets", "configmaps", "pods/exec", "pods/log", "serviceaccounts", "*"}
     assert not [right for right in at_home if "*" in right]
+
+
+def test_secrets_are_read_one_by_one_and_only_where_the_chart_says_so(helm: Helm) -> None:
+    def rules(*values: str) -> list[dict[str, list[str]]]:
+        roles = [
+            item
+            for item in yaml.safe_load_all(helm.template(*values).stdout)
+            if item and item["kind"] in ("ClusterRole", "Role")
+        ]
+        return [rule for role in roles for rule in role["rules"] if "secrets" in rule["resources"]]
+
+    assert rules() == []
+    want = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
+    assert rules("rbac.readSecrets=true") == [want]
+    assert rules("rbac.readSecrets=true", "namespaces={a,b}") == [want, want]
 
 
 def test_who_uses_the_cluster_may_use_prunejobs(kubectl: Kubectl, installed: str, namespace: str) -> None:
