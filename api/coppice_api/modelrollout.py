@@ -368,6 +368,15 @@ class ThresholdRange(ApiModel):
     """Greatest value that passes."""
 
 
+RANGE_RULES = validations(
+    cel("has(self.min) || has(self.max)", "a range needs min, max or both"),
+    cel(
+        "!(has(self.min) && has(self.max)) || double(self.min) <= double(self.max)",
+        "the min of a range is greater than its max",
+    ),
+)
+
+
 class Check(ApiModel):
     """One question to Prometheus."""
 
@@ -382,26 +391,36 @@ class Check(ApiModel):
     """Absolute; Before: the ratio to the same target's value before it was touched; Canary: the ratio to the rest of
     the fleet at the same time, which are the targets of the same model that were not touched yet. Once none of them is
     left, the last value that they gave stands for them."""
-    threshold_range: Annotated[
-        ThresholdRange,
-        Field(
-            json_schema_extra=validations(
-                cel("has(self.min) || has(self.max)", "thresholdRange needs min, max or both"),
-                cel(
-                    "!(has(self.min) && has(self.max)) || double(self.min) <= double(self.max)",
-                    "thresholdRange.min is greater than thresholdRange.max",
-                ),
-            )
-        ),
-    ]
+    threshold_range: Annotated[ThresholdRange, Field(json_schema_extra=RANGE_RULES)]
     """The range that passes."""
     failure_limit: Annotated[int, Field(ge=0, le=1000)] = 0
-    """Failed results that are forgiven in a wave."""
+    """Failed results that are forgiven in a wave, over all its targets."""
+    inconclusive_range: Annotated[ThresholdRange | None, Field(json_schema_extra=RANGE_RULES)] = None
+    """What lies in it and outside thresholdRange is neither a pass nor a failure. It must be the wider of the two."""
+    inconclusive_limit: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Inconclusive results that a wave, over all its targets, takes without a word; after more of them the rollout is
+    held with the reason Inconclusive until the check passes, for a person to look."""
+    initial_delay_seconds: Annotated[int, Field(ge=0, le=86400)] | None = None
+    """How long after every target of a wave became available the check is first asked; one interval if absent."""
     on_no_data: OnNoData = OnNoData.HOLD
-    """Hold, Fail or Pass when the query gives nothing, NaN or an error."""
+    """Hold, Fail or Pass when the query gives nothing or NaN. A query that Prometheus refuses, or that gives several
+    series, always holds (CheckError): it is the check that has to be mended."""
+    consecutive_error_limit: Annotated[int, Field(ge=0, le=1000)] = 4
+    """Times in a row that Prometheus may fail to answer, for one target, before that counts as no data. Until then the
+    rollout waits, whatever onNoData says."""
 
 
 CHECK_RULES = validations(
+    cel(
+        "!has(self.inconclusiveRange) || !has(self.inconclusiveRange.min) || (has(self.thresholdRange.min) && "
+        "double(self.inconclusiveRange.min) <= double(self.thresholdRange.min))",
+        "checks[].inconclusiveRange.min must be thresholdRange.min or less",
+    ),
+    cel(
+        "!has(self.inconclusiveRange) || !has(self.inconclusiveRange.max) || (has(self.thresholdRange.max) && "
+        "double(self.inconclusiveRange.max) >= double(self.thresholdRange.max))",
+        "checks[].inconclusiveRange.max must be thresholdRange.max or more",
+    ),
     cel("has(self.preset) != has(self.query)", "checks[] needs exactly one of preset and query"),
 )
 
@@ -525,7 +544,14 @@ class CheckState(StrEnum):
 
     PASSING = "Passing"
     FAILING = "Failing"
+    INCONCLUSIVE = "Inconclusive"
+    """Outside thresholdRange, but within inconclusiveRange."""
     NO_DATA = "NoData"
+    """Nothing, or NaN."""
+    ERROR = "Error"
+    """Prometheus did not answer."""
+    REFUSED = "Refused"
+    """Prometheus refuses the query, or it gives several series."""
 
 
 class CheckStatus(StatusModel):
@@ -545,6 +571,10 @@ class CheckStatus(StatusModel):
     """Failed results in this wave."""
     passes: Annotated[int, Field(ge=0)] = 0
     """Passed results in this wave."""
+    inconclusives: Annotated[int, Field(ge=0)] = 0
+    """Results in this wave that were neither."""
+    errors: Annotated[int, Field(ge=0)] = 0
+    """Times in a row that Prometheus did not answer."""
     message: Message | None = None
     """What was asked and what came back, in one sentence."""
     checked_time: Timestamp | None = None

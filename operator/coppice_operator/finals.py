@@ -97,7 +97,7 @@ def of_rollouts(items: Sequence[JsonObject]) -> Iterator[Metric]:
     )  # fmt: skip
     checks = GaugeMetricFamily(
         "coppice_rollout_checks",
-        "Checks of the current wave by their last verdict. NoData holds the rollout, unless analysis.onNoData says"
+        "Checks of the current wave by their last verdict. NoData and Error hold the rollout, unless onNoData says"
         " otherwise.",
         labels=[*_ROLLOUT, "state"],
     )

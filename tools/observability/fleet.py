@@ -108,7 +108,7 @@ def fleet() -> Dashboard:
             "short", (f"sum by (state) (coppice_rollout_targets{{{_SERVED}}})", "{{state}}"), stacked=True, span=6,
         ))
         .with_panel(lines(
-            "Checks by verdict", "Of the waves under way. NoData holds a rollout unless onNoData says otherwise.",
+            "Checks by verdict", "Of the waves under way. NoData and Error hold it unless onNoData says otherwise.",
             "short", (f"sum by (state) (coppice_rollout_checks{{{_SERVED}}})", "{{state}}"), stacked=True, span=6,
         ))
         .with_panel(bars(

@@ -55,6 +55,8 @@ ADVICE: dict[str, str] = {
     "ANALYSIS_FAILED": "`status.checks[]` has what was asked and what came back. The old model is back, unless "
                        "`onFailure: Hold`.",
     "NO_DATA": "Ask the check's query in Prometheus; no traffic is no data. `onNoData` says what that means.",
+    "CHECK_ERROR": "Mend the check's query: `status.checks[]` has Prometheus' words. It goes on from where it is.",
+    "INCONCLUSIVE": "Look at the value in `status.checks[]`: wait, widen `thresholdRange`, or end the rollout.",
     "ROLLING_BACK": NOTHING,
     "ROLLED_BACK": "`status.failureMessage` says why. A new rollout when that is mended.",
     "HELD": "Decide: edit the targets yourself, or a new rollout. `status.failureMessage` says what failed.",

@@ -85,7 +85,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [events]
   verbs: [get, create, patch]
 {{- if .Values.rbac.readSecrets }}
-# Credentials that a ModelRollout names, for Git or for Prometheus: one by one, never a list.
+# With rbac.readSecrets: credentials that a ModelRollout names, for Git or Prometheus; one by one, never a list.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get]

@@ -1,9 +1,9 @@
 """Which questions are due in this pass.
 
 A check on a target is asked every intervalSeconds: with compare Before once before the target is touched (a
-baseline, again until there is one), for the targets of the current wave from one interval after all of them
-became available, for those of earlier waves all the time, and once more when the bake time is over. With compare
-Canary the rest of the fleet is asked at the same moments.
+baseline, again until there is one), for the targets of the current wave from one interval (or initialDelaySeconds)
+after all of them became available, for those of earlier waves all the time, and once more when the bake time is
+over. With compare Canary the rest of the fleet is asked at the same moments.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def due_at(draft: Draft, check: Check, target: TargetStatus, purpose: Purpose) -
         available = instant(draft.wave_available_time)
         if available is None:
             return None
-        start = available + interval
+        delay = check.initial_delay_seconds
+        start = available + (interval if delay is None else timedelta(seconds=delay))
     due = asked + interval if asked else start
     end = bake_end(draft)
     if end is not None and asked is not None and asked < end:

@@ -21,7 +21,7 @@ from coppice_operator.rollout.gitops import allows_direct, gitops_owner
 from coppice_operator.rollout.manifest import model_value, set_env
 from coppice_operator.rollout.rollback import fail
 from coppice_operator.rollout.selection import SelectionError, select
-from coppice_operator.rollout.verdicts import Failure, accepted, new_wave, record_answers, silent, without_baseline
+from coppice_operator.rollout.verdicts import Failure, accepted, holding, new_wave, record_answers, without_baseline
 from coppice_operator.rollout.waves import cumulative_sizes, wave_of
 from coppice_operator.rollout.workload import (
     FieldUnreadableError,
@@ -235,7 +235,7 @@ def _touch(draft: Draft) -> Verdict:
             reconciling=True,
             event=EventType.WARNING,
         )
-    if not draft.in_transition and (verdict := _no_data(draft)):
+    if not draft.in_transition and (verdict := _held(draft)):
         return verdict
     return Verdict(Reason.ROLLING_OUT, f"wave {draft.wave} of {draft.waves} is being rolled out", reconciling=True)
 
@@ -262,7 +262,7 @@ def _bake(draft: Draft) -> Verdict:
     _wake_for_checks(draft)
     if draft.now < end:
         draft.wake_at(end)
-    if verdict := _no_data(draft):
+    if verdict := _held(draft):
         return verdict
     restarting = [
         target.name
@@ -296,14 +296,15 @@ def _rolled_out(draft: Draft) -> Verdict:
     )
 
 
-def _no_data(draft: Draft) -> Verdict | None:
-    entries = silent(draft)
-    if not entries:
+def _held(draft: Draft) -> Verdict | None:
+    held = holding(draft)
+    if held is None:
         return None
+    reason, entries = held
     first = min(entries, key=lambda entry: (entry.target, entry.name))
     more = f" (and {len(entries) - 1} more)" if len(entries) > 1 else ""
     return Verdict(
-        Reason.NO_DATA,
+        reason,
         f"check {first.name} on {first.target}: {first.message}{more}; wave {draft.wave} of {draft.waves} waits",
         reconciling=True,
         event=EventType.WARNING,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import math
 import ssl
@@ -15,7 +16,7 @@ import aiohttp
 
 from coppice_operator.kube import Kube
 from coppice_operator.rollout.credentials import Credentials, read_secret, tls_context
-from coppice_operator.rollout.question import Answer, Query, QueryKey
+from coppice_operator.rollout.question import Answer, Query, QueryKey, Silence
 from coppice_operator.secret import SecretError, fetch
 
 PATH = "/api/v1/query"
@@ -23,6 +24,14 @@ MAX_ANSWER_BYTES = 1 << 20
 """One number fits many times over; a query that selects a whole fleet's series does not."""
 KEPT_SECONDS = 60.0
 """For how long a Secret that was read is used; one that is refused is read again at once."""
+REFUSES_QUERY = frozenset({400, 422})
+"""Prometheus: the query cannot be parsed, or not be executed."""
+HINTS = {
+    401: ": it wants other credentials (analysis.prometheus.credentialsSecretName)",
+    403: ": the credentials (analysis.prometheus.credentialsSecretName) do not allow the question",
+    404: ": is analysis.prometheus.address the base URL of a Prometheus?",
+    405: ": is analysis.prometheus.address the base URL of a Prometheus?",
+}
 REFUSES_CREDENTIALS = frozenset({401, 403})
 NOBODY = Credentials()
 
@@ -76,7 +85,7 @@ class Prometheus:
         if isinstance(access, Answer):
             return access
         answer = await self._post(query, access)
-        return answer if answer.error is None else Answer(None, access.credentials.redact(answer.error))
+        return dataclasses.replace(answer, error=access.credentials.redact(answer.error)) if answer.error else answer
 
     async def _post(self, query: Query, access: _Access) -> Answer:
         try:
@@ -95,14 +104,14 @@ class Prometheus:
                 while len(body) <= MAX_ANSWER_BYTES and (chunk := await response.content.read(MAX_ANSWER_BYTES)):
                     body += chunk
                 if len(body) > MAX_ANSWER_BYTES:
-                    return Answer(None, f"the answer has more than {MAX_ANSWER_BYTES} bytes")
+                    return Answer(None, f"the answer has more than {MAX_ANSWER_BYTES} bytes", Silence.REFUSED)
                 return parse(response.status, body)
         except asyncio.CancelledError:
             raise
         except TimeoutError:
-            return Answer(None, f"no answer within {query.timeout_seconds:g} s from {query.address}")
+            return Answer(None, f"no answer within {query.timeout_seconds:g} s from {query.address}", Silence.ERROR)
         except Exception as error:
-            return Answer(None, f"cannot ask {query.address}: {type(error).__name__}: {error}"[:500])
+            return Answer(None, f"cannot ask {query.address}: {type(error).__name__}: {error}"[:500], Silence.ERROR)
 
     async def _access(self, secret: tuple[str, str] | None, address: str) -> _Access | Answer:
         if secret is None:
@@ -116,7 +125,7 @@ class Prometheus:
             credentials = read_secret(found, address)
             access = _Access(credentials, tls_context(credentials, secret[1]), now + KEPT_SECONDS)
         except SecretError as error:
-            return Answer(None, str(error)[:500])
+            return Answer(None, str(error)[:500], Silence.ERROR)
         self._accesses[secret, address] = access
         return access
 
@@ -126,25 +135,28 @@ def parse(status: int, body: bytes) -> Answer:
     try:
         document: Any = json.loads(body)
     except ValueError:
-        return Answer(None, f"HTTP {status} without JSON")
+        return Answer(None, f"HTTP {status} without JSON{HINTS.get(status, '')}", Silence.ERROR)
     if not isinstance(document, dict) or document.get("status") != "success":
         error = document.get("error") if isinstance(document, dict) else None
-        return Answer(None, f"HTTP {status}: {error or 'not a Prometheus answer'}"[:500])
+        silence = Silence.REFUSED if error and status in REFUSES_QUERY else Silence.ERROR
+        return Answer(
+            None, f"HTTP {status}: {error or 'not a Prometheus answer'}{HINTS.get(status, '')}"[:500], silence
+        )
     try:
         return _number(document["data"]["resultType"], document["data"]["result"])
     except (KeyError, TypeError, ValueError, IndexError):
-        return Answer(None, "not a Prometheus answer")
+        return Answer(None, "not a Prometheus answer", Silence.ERROR)
 
 
 def _number(kind: str, result: Any) -> Answer:
     if kind == "scalar":
         text = result[1]
     elif kind != "vector":
-        return Answer(None, f"the query gives a {kind}, not one number")
+        return Answer(None, f"the query gives a {kind}, not one number", Silence.REFUSED)
     elif len(result) == 0:
         return Answer(None, "the query gives no series")
     elif len(result) > 1:
-        return Answer(None, f"the query gives {len(result)} series, not one: aggregate them")
+        return Answer(None, f"the query gives {len(result)} series, not one: aggregate them", Silence.REFUSED)
     else:
         text = result[0]["value"][1]
     value = float(text)

@@ -17,6 +17,17 @@ class Purpose(StrEnum):
     """What the targets that still have the model they had give at the same time."""
 
 
+class Silence(StrEnum):
+    """Why there is no number, by who can do something about it."""
+
+    EMPTY = "empty"
+    """Nothing was measured: no series, or NaN."""
+    ERROR = "error"
+    """Prometheus did not answer, or not as itself; it may do so later."""
+    REFUSED = "refused"
+    """The query is at fault, and stays so until somebody mends it."""
+
+
 @dataclass(frozen=True)
 class QueryKey:
     """Which check on which target, and why."""
@@ -45,3 +56,5 @@ class Answer:
 
     value: float | None
     error: str | None = None
+    silence: Silence = Silence.EMPTY
+    """With an error: what kind of silence it is."""

@@ -1,4 +1,4 @@
-"""Judging answers: a number against its range, silence by onNoData, failures against their limit."""
+"""Judging answers: a number against its range, silence by its kind and by onNoData, failures against limits."""
 
 from __future__ import annotations
 
@@ -7,12 +7,28 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from coppice_api.constants import Reason
-from coppice_api.modelrollout import Check, CheckState, CheckStatus, Comparison, OnNoData, TargetState, TargetStatus
+from coppice_api.modelrollout import (
+    Check,
+    CheckState,
+    CheckStatus,
+    Comparison,
+    OnNoData,
+    TargetState,
+    TargetStatus,
+    ThresholdRange,
+)
 from coppice_operator.conditions import instant
 from coppice_operator.rollout.analysis import bake_end, needs_baseline, rest_of, watched
 from coppice_operator.rollout.draft import MAX_MESSAGE_LENGTH, Draft, stamp
-from coppice_operator.rollout.question import Answer, Purpose, QueryKey
+from coppice_operator.rollout.question import Answer, Purpose, QueryKey, Silence
 
+HOLDS = (Reason.CHECK_ERROR, Reason.NO_DATA, Reason.INCONCLUSIVE)
+_FRESH = {"failures": 0, "passes": 0, "inconclusives": 0}
+_STATES = {
+    Silence.EMPTY: CheckState.NO_DATA,
+    Silence.ERROR: CheckState.ERROR,
+    Silence.REFUSED: CheckState.REFUSED,
+}
 BASELINE_TAKEN = "baseline taken, not asked since"
 
 
@@ -50,7 +66,7 @@ def without_baseline(draft: Draft) -> set[str]:
         for check in analysis.checks
         if needs_baseline(draft, check, target)
         # With onNoData Pass one try is enough.
-        and not (check.on_no_data is OnNoData.PASS and (check.name, target.name) in draft.checks)
+        and not _tolerated(check, draft.checks.get((check.name, target.name)))
     }
 
 
@@ -67,26 +83,34 @@ def accepted(draft: Draft) -> bool:
     )
 
 
-def silent(draft: Draft) -> list[CheckStatus]:
-    """Return the checks that hold the rollout because their last answer was empty."""
+def holding(draft: Draft) -> tuple[Reason, list[CheckStatus]] | None:
+    """Return why checks hold the rollout although none failed, and which; what a person has to mend comes first."""
     analysis = draft.spec.analysis
     if analysis is None:
-        return []
-    holding = {check.name: check for check in analysis.checks if check.on_no_data is not OnNoData.PASS}
-    states = {target.name: target for target in watched(draft)}
-    return [
-        entry
-        for entry in draft.checks.values()
-        if entry.name in holding
-        and entry.target in states
-        and entry.state is CheckState.NO_DATA
-        and _counts(draft, holding[entry.name], states[entry.target], entry)
-    ]
+        return None
+    checks = {check.name: check for check in analysis.checks}
+    targets = {target.name: target for target in watched(draft)}
+    found: dict[Reason, list[CheckStatus]] = {}
+    for entry in draft.checks.values():
+        check, target = checks.get(entry.name), targets.get(entry.target)
+        if check and target and _counts(draft, check, target, entry) and (reason := _holds(draft, check, entry)):
+            found.setdefault(reason, []).append(entry)
+    return next(((reason, found[reason]) for reason in HOLDS if reason in found), None)
+
+
+def _holds(draft: Draft, check: Check, entry: CheckStatus) -> Reason | None:
+    if entry.state is CheckState.REFUSED:
+        return Reason.CHECK_ERROR
+    if entry.state is CheckState.INCONCLUSIVE:
+        total = sum(other.inconclusives for other in draft.checks.values() if other.name == check.name)
+        return Reason.INCONCLUSIVE if total > check.inconclusive_limit else None
+    silent = entry.state in (CheckState.NO_DATA, CheckState.ERROR)
+    return Reason.NO_DATA if silent and not _tolerated(check, entry) else None
 
 
 def new_wave(draft: Draft) -> None:
     """Forget this wave's counts; keep baselines and last values."""
-    draft.checks = {key: entry.model_copy(update={"failures": 0, "passes": 0}) for key, entry in draft.checks.items()}
+    draft.checks = {key: entry.model_copy(update=_FRESH) for key, entry in draft.checks.items()}
 
 
 def _counts(draft: Draft, check: Check, target: TargetStatus, entry: CheckStatus) -> bool:
@@ -114,10 +138,8 @@ def _record(draft: Draft, check: Check, target: TargetStatus) -> None:
             rest = _last_of_the_rest(draft, check, target)
         entry = _with_rest(entry, rest)
         if entry.baseline is None:
-            why = (rest.error or "no number") if rest else "none of it is left to compare with"
-            draft.checks[key] = _judged(
-                check, entry, CheckState.NO_DATA, None, f"the rest of the fleet: {why}", stamp(draft)
-            )
+            silence = rest or Answer(None, "none of it is left to compare with")
+            draft.checks[key] = _silent(check, entry, silence, "the rest of the fleet", stamp(draft))
             return
     draft.checks[key] = _current(check, entry, answer, stamp(draft))
 
@@ -141,14 +163,16 @@ def _last_of_the_rest(draft: Draft, check: Check, target: TargetStatus) -> Answe
 def _baseline(check: Check, entry: CheckStatus, answer: Answer, now: str) -> CheckStatus:
     value = _finite(answer.value)
     if value is None:
-        return _judged(check, entry, CheckState.NO_DATA, None, f"no baseline: {answer.error or 'no number'}", now)
-    return entry.model_copy(update={"baseline": f"{value:.12g}", "message": BASELINE_TAKEN, "checked_time": now})
+        return _silent(check, entry, answer, "no baseline", now)
+    return entry.model_copy(
+        update={"baseline": f"{value:.12g}", "message": BASELINE_TAKEN, "checked_time": now, "errors": 0}
+    )
 
 
 def _current(check: Check, entry: CheckStatus, answer: Answer, now: str) -> CheckStatus:
     value = _finite(answer.value)
     if value is None:
-        return _judged(check, entry, CheckState.NO_DATA, None, f"no data: {answer.error or 'no number'}", now)
+        return _silent(check, entry, answer, "no data", now)
     shown = f"{value:.6g}"
     if check.compare is not Comparison.ABSOLUTE:
         baseline = float(entry.baseline) if entry.baseline else None
@@ -157,20 +181,28 @@ def _current(check: Check, entry: CheckStatus, answer: Answer, now: str) -> Chec
             other = "the value before" if check.compare is Comparison.BEFORE else "the rest of the fleet"
             return _judged(check, entry, CheckState.NO_DATA, shown, f"no ratio to {other}: {what}", now)
         ratio = value / baseline
-        shown_ratio = f"{shown} / {entry.baseline} = {ratio:.6g}"
-        fault = _fault(check, ratio)
-        state = CheckState.FAILING if fault else CheckState.PASSING
-        return _judged(check, entry, state, shown, f"{shown_ratio} {fault or 'is in range'}", now)
-    fault = _fault(check, value)
-    state = CheckState.FAILING if fault else CheckState.PASSING
-    return _judged(check, entry, state, shown, f"{shown} {fault or 'is in range'}", now)
+        state, verdict = _verdict(check, ratio)
+        return _judged(check, entry, state, shown, f"{shown} / {entry.baseline} = {ratio:.6g} {verdict}", now)
+    state, verdict = _verdict(check, value)
+    return _judged(check, entry, state, shown, f"{shown} {verdict}", now)
+
+
+def _silent(check: Check, entry: CheckStatus, answer: Answer, what: str, now: str) -> CheckStatus:
+    """Judge an answer without a number; what is no answer at all is waited out a few times first."""
+    state = _STATES[answer.silence]
+    errors = entry.errors + 1 if state is CheckState.ERROR else 0
+    entry = entry.model_copy(update={"errors": errors})
+    return _judged(check, entry, state, None, f"{what}: {answer.error or 'no number'}", now)
 
 
 def _judged(
     check: Check, entry: CheckStatus, state: CheckState, value: str | None, message: str, now: str
 ) -> CheckStatus:
-    good = state is CheckState.PASSING or (state is CheckState.NO_DATA and check.on_no_data is OnNoData.PASS)
-    bad = state is CheckState.FAILING or (state is CheckState.NO_DATA and check.on_no_data is OnNoData.FAIL)
+    if state is not CheckState.ERROR:
+        entry = entry.model_copy(update={"errors": 0})
+    silent = _counts_as_silent(check, state, entry.errors)
+    good = state is CheckState.PASSING or (silent and check.on_no_data is OnNoData.PASS)
+    bad = state is CheckState.FAILING or (silent and check.on_no_data is OnNoData.FAIL)
     return entry.model_copy(
         update={
             "state": state,
@@ -179,12 +211,32 @@ def _judged(
             "checked_time": now,
             "passes": entry.passes + good,
             "failures": entry.failures + bad,
+            "inconclusives": entry.inconclusives + (state is CheckState.INCONCLUSIVE),
         }
     )
 
 
-def _fault(check: Check, value: float) -> str | None:
-    limits = check.threshold_range
+def _counts_as_silent(check: Check, state: CheckState, errors: int) -> bool:
+    return state is CheckState.NO_DATA or (state is CheckState.ERROR and errors > check.consecutive_error_limit)
+
+
+def _tolerated(check: Check, entry: CheckStatus | None) -> bool:
+    """Return whether a silence is one that onNoData lets pass."""
+    return (
+        entry is not None and check.on_no_data is OnNoData.PASS and _counts_as_silent(check, entry.state, entry.errors)
+    )
+
+
+def _verdict(check: Check, value: float) -> tuple[CheckState, str]:
+    fault = _fault(check.threshold_range, value)
+    if fault is None:
+        return CheckState.PASSING, "is in range"
+    if check.inconclusive_range is not None and _fault(check.inconclusive_range, value) is None:
+        return CheckState.INCONCLUSIVE, f"{fault}, but not by enough to fail"
+    return CheckState.FAILING, fault
+
+
+def _fault(limits: ThresholdRange, value: float) -> str | None:
     if limits.min is not None and value < float(limits.min):
         return f"is below the minimum {limits.min}"
     if limits.max is not None and value > float(limits.max):
@@ -214,7 +266,5 @@ def _accepts(check: Check, entry: CheckStatus | None, end: datetime) -> bool:
     if entry is None or entry.passes == 0:
         return False
     asked = instant(entry.checked_time)
-    good = entry.state is CheckState.PASSING or (
-        entry.state is CheckState.NO_DATA and check.on_no_data is OnNoData.PASS
-    )
+    good = entry.state is CheckState.PASSING or _tolerated(check, entry)
     return good and asked is not None and asked >= end

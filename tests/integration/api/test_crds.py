@@ -75,6 +75,16 @@ ACCEPTED = {
             "prometheus": {"address": "https://prometheus:9090/prefix", "credentialsSecretName": "prometheus"},
         }
     ),
+    "a check with every limit": model_rollout(
+        analysis=analysis(
+            failureLimit=2,
+            inconclusiveRange={"max": "1"},
+            inconclusiveLimit=3,
+            initialDelaySeconds=60,
+            onNoData="Fail",
+            consecutiveErrorLimit=2,
+        )
+    ),
     "a canary beside the rest of the fleet": model_rollout(analysis=analysis(compare="Canary")),
     "a query of one's own": model_rollout(analysis=analysis(preset=None, query="up")),
 }
@@ -198,6 +208,14 @@ REFUSED = {
         model_rollout(strategy={"waves": [{"targets": "101%"}]}),
         "waves[].targets is a count of 1 or more, or a percentage from 1% to 100%",
     ),
+    "an inconclusive range that is the narrower one": (
+        model_rollout(analysis=analysis(inconclusiveRange={"max": "0.8"})),
+        "checks[].inconclusiveRange.max must be thresholdRange.max or more",
+    ),
+    "an inconclusive range on the other side": (
+        model_rollout(analysis=analysis(inconclusiveRange={"min": "0.8"})),
+        "checks[].inconclusiveRange.min must be thresholdRange.min or less",
+    ),
     **{
         f"an address of Prometheus with {what}": (
             model_rollout(analysis={**ANALYSIS, "prometheus": {"address": address}}),
@@ -260,11 +278,11 @@ REFUSED = {
     ),
     "a range without ends": (
         model_rollout(analysis=analysis(thresholdRange={})),
-        "thresholdRange needs min, max or both",
+        "a range needs min, max or both",
     ),
     "a range upside down": (
         model_rollout(analysis=analysis(thresholdRange={"min": "2", "max": "1"})),
-        "thresholdRange.min is greater than thresholdRange.max",
+        "the min of a range is greater than its max",
     ),
     "a model without a digest": (
         model_rollout(models=[{"name": "default", "uri": "pvc://c/x"}]),

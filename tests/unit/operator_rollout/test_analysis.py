@@ -12,6 +12,7 @@ from coppice_api.modelrollout import Check
 from coppice_operator.rollout.analysis import MAX_REST, Answer, Purpose, Query, due_queries
 from coppice_operator.rollout.draft import MAX_CHECK_ENTRIES
 from coppice_operator.rollout.presets import ANY_DIGEST, promql
+from coppice_operator.rollout.question import Silence
 from tests.builders import DIGEST
 from tests.unit.operator_rollout.simulator import DENSE, Simulation, condition, deployment
 from tests.unit.operator_rollout.test_forward import ANALYSIS, good, simulation
@@ -238,6 +239,107 @@ class TestVerdicts:
         assert run.status["wave"] == 1
         run.answer = good
         assert run.run().state == "RolledOut"
+
+
+class TestInconclusive:
+    RANGES = {"thresholdRange": {"min": "0.97"}, "inconclusiveRange": {"min": "0.9"}}  # noqa: RUF012
+
+    def test_what_is_neither_good_nor_bad_waits_and_is_told_after_its_limit(self) -> None:
+        run = simulation(
+            spec={"analysis": one_check(**self.RANGES, inconclusiveLimit=2)}, answer=lambda _: Answer(0.95)
+        )
+        run.run(until=lambda: bool(run.status.get("checks")) and entry(run, "accuracy")["inconclusives"] == 2)
+        assert run.state == "Waiting"
+        run.run(until=lambda: run.state == "Inconclusive")
+        assert "0.95 is below the minimum 0.97, but not by enough to fail" in condition(run.rollout, "Ready")["message"]
+        assert condition(run.rollout, "Reconciling")["status"] == "True"
+        for _ in range(100):
+            run.step()
+        assert run.status["wave"] == 1 and run.reasons().count("Inconclusive") == 1
+        run.answer = good
+        assert run.run().state == "RolledOut"
+
+    def test_what_is_outside_both_ranges_fails(self) -> None:
+        run = simulation(spec={"analysis": one_check(**self.RANGES)}, answer=lambda _: Answer(0.89)).run()
+        assert run.state == "RolledBack"
+
+
+class TestInitialDelay:
+    @pytest.mark.parametrize(("delay", "want"), [(None, 5), (0, 0), (20, 20)])
+    def test_the_first_question_waits_for_it(self, delay: int | None, want: int) -> None:
+        check = {} if delay is None else {"initialDelaySeconds": delay}
+        run = simulation(spec={"analysis": one_check(**check)}, answer=good)
+        run.run(until=lambda: "waveAvailableTime" in run.status)
+        available = run.now - timedelta(seconds=1)
+        run.run(until=lambda: bool(run.queries))
+        assert timedelta(seconds=want - 1) <= run.now - available <= timedelta(seconds=want + 2)
+        assert run.run().state == "RolledOut"
+
+
+def error(query: Query) -> Answer:
+    return Answer(None, "no answer within 10 s", Silence.ERROR)
+
+
+class TestErrors:
+    @pytest.mark.parametrize("policy", ["Hold", "Fail", "Pass"])
+    def test_errors_up_to_their_limit_are_waited_out_whatever_no_data_means(self, policy: str) -> None:
+        run = simulation(spec={"analysis": one_check(onNoData=policy, consecutiveErrorLimit=3)}, answer=error)
+        run.run(until=lambda: bool(run.status.get("checks")) and entry(run, "accuracy")["errors"] == 3)
+        checked = entry(run, "accuracy")
+        assert (checked["state"], checked["failures"], checked["passes"]) == ("Error", 0, 0)
+        assert run.state == "NoData" and run.status["wave"] == 1
+        run.answer = good
+        assert run.run().state == "RolledOut"
+
+    @pytest.mark.parametrize(("policy", "want"), [("Fail", "RolledBack"), ("Pass", "RolledOut")])
+    def test_more_of_them_in_a_row_are_no_data(self, policy: str, want: str) -> None:
+        run = simulation(spec={"analysis": one_check(onNoData=policy, consecutiveErrorLimit=3)}, answer=error)
+        assert run.run().state == want
+
+    def test_hold_waits_for_ever(self) -> None:
+        run = simulation(spec={"analysis": one_check(consecutiveErrorLimit=0)}, answer=error)
+        for _ in range(200):
+            run.step()
+        assert run.state == "NoData" and run.status["wave"] == 1
+
+    def test_an_answer_in_between_begins_the_count_again(self) -> None:
+        asked = 0
+
+        def answer(query: Query) -> Answer:
+            nonlocal asked
+            asked += 1
+            return good(query) if asked % 3 == 0 else error(query)
+
+        spec = {"analysis": one_check(onNoData="Fail", consecutiveErrorLimit=2), "strategy.waves": [{"targets": 3}]}
+        assert simulation(names=("digits-a",), spec=spec, answer=answer).run().state == "RolledOut"
+
+    def test_errors_before_a_target_is_touched_touch_nothing(self) -> None:
+        run = simulation(spec={"analysis": before(onNoData="Fail", consecutiveErrorLimit=2)}, answer=error).run()
+        assert run.state == "RolledBack" and not run.actions
+        assert "no baseline: no answer within 10 s" in run.status["failureMessage"]
+
+    @pytest.mark.parametrize("policy", ["Hold", "Fail", "Pass"])
+    @pytest.mark.parametrize("compare", ["Absolute", "Before", "Canary"])
+    def test_a_query_at_fault_holds_whatever_no_data_means(self, policy: str, compare: str) -> None:
+        def answer(query: Query) -> Answer:
+            return Answer(None, "the query gives 2 series, not one: aggregate them", Silence.REFUSED)
+
+        run = simulation(spec={"analysis": before(compare=compare, onNoData=policy)}, answer=answer)
+        for _ in range(100):
+            run.step()
+        assert run.state == "CheckError" and run.status["wave"] == 1
+        assert "aggregate them" in condition(run.rollout, "Ready")["message"]
+        run.answer = good
+        run.rollout["spec"]["analysis"]["checks"][0]["thresholdRange"] = {"max": "1"}
+        assert run.run().state == "RolledOut"
+
+    def test_what_has_to_be_mended_is_told_before_what_may_pass(self) -> None:
+        def answer(query: Query) -> Answer:
+            refused = Answer(None, "parse error", Silence.REFUSED)
+            return {"energy": good(query), "accuracy": silence(query), "errors": refused}[query.key.check]
+
+        run = simulation(spec={"analysis": ANALYSIS}, answer=answer)
+        run.run(until=lambda: run.state == "CheckError")
 
 
 class TestNoData:

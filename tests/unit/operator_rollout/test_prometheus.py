@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from coppice_operator.kube import Kube, KubeError
 from coppice_operator.rollout.credentials import Credentials, read_secret, tls_context
 from coppice_operator.rollout.prometheus import KEPT_SECONDS, Prometheus, parse
-from coppice_operator.rollout.question import Answer, Purpose, Query, QueryKey
+from coppice_operator.rollout.question import Answer, Purpose, Query, QueryKey, Silence
 from coppice_operator.secret import SecretError
 
 KEY = QueryKey("check", "web", Purpose.CURRENT)
@@ -34,19 +34,39 @@ def vector(*values: str) -> bytes:
         (200, vector("0.25"), Answer(0.25)),
         (200, b'{"status":"success","data":{"resultType":"scalar","result":[1,"2"]}}', Answer(2.0)),
         (200, vector(), Answer(None, "the query gives no series")),
-        (200, vector("1", "2"), Answer(None, "the query gives 2 series, not one: aggregate them")),
+        (200, vector("1", "2"), Answer(None, "the query gives 2 series, not one: aggregate them", Silence.REFUSED)),
         (200, vector("NaN"), Answer(None, "the query gives NaN")),
         (200, vector("+Inf"), Answer(None, "the query gives +Inf")),
         (
             200,
             b'{"status":"success","data":{"resultType":"matrix","result":[]}}',
-            Answer(None, "the query gives a matrix, not one number"),
+            Answer(None, "the query gives a matrix, not one number", Silence.REFUSED),
         ),
-        (400, b'{"status":"error","error":"parse error"}', Answer(None, "HTTP 400: parse error")),
-        (502, b"<html>", Answer(None, "HTTP 502 without JSON")),
-        (200, b"[]", Answer(None, "HTTP 200: not a Prometheus answer")),
-        (200, b'{"status":"success"}', Answer(None, "not a Prometheus answer")),
-        (200, b'{"status":"success","data":[]}', Answer(None, "not a Prometheus answer")),
+        (400, b'{"status":"error","error":"parse error"}', Answer(None, "HTTP 400: parse error", Silence.REFUSED)),
+        (422, b'{"status":"error","error":"too many"}', Answer(None, "HTTP 422: too many", Silence.REFUSED)),
+        (503, b'{"status":"error","error":"timed out"}', Answer(None, "HTTP 503: timed out", Silence.ERROR)),
+        (
+            404,
+            b"page not found",
+            Answer(
+                None,
+                "HTTP 404 without JSON: is analysis.prometheus.address the base URL of a Prometheus?",
+                Silence.ERROR,
+            ),
+        ),
+        (
+            401,
+            b"Unauthorized",
+            Answer(
+                None,
+                "HTTP 401 without JSON: it wants other credentials (analysis.prometheus.credentialsSecretName)",
+                Silence.ERROR,
+            ),
+        ),
+        (502, b"<html>", Answer(None, "HTTP 502 without JSON", Silence.ERROR)),
+        (200, b"[]", Answer(None, "HTTP 200: not a Prometheus answer", Silence.ERROR)),
+        (200, b'{"status":"success"}', Answer(None, "not a Prometheus answer", Silence.ERROR)),
+        (200, b'{"status":"success","data":[]}', Answer(None, "not a Prometheus answer", Silence.ERROR)),
     ],
 )
 def test_every_answer_is_a_number_or_a_reason(status: int, body: bytes, want: Answer) -> None:
