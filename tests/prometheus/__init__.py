@@ -1,0 +1,1 @@
+"""A real Prometheus of a test's own, and what it scrapes."""

@@ -84,12 +84,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [events]
   verbs: [get, create, patch]
-{{- if .Values.rbac.readSecrets }}
-# With rbac.readSecrets: credentials that a ModelRollout names, for Git or Prometheus; one by one, never a list.
+{{- end -}}
+
+{{/* With rbac.readSecrets: credentials that a ModelRollout names, for Git or Prometheus; one by one, never a list. */}}
+{{- define "coppice.secretRules" -}}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get]
-{{- end }}
 {{- end -}}
 
 {{/* Where the policies hold: in the namespaces that the operator works in. */}}
