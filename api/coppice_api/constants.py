@@ -133,6 +133,8 @@ class Reason(StrEnum):
     """Touched targets return to the model they had."""
     ROLLED_BACK = "RolledBack"
     """Every touched target has the model it had."""
+    WITHDRAWN = "Withdrawn"
+    """spec.withdrawn is true, so touched targets return to the model they had."""
     HELD = "Held"
     """Failed with onFailure: Hold; targets stay as they are."""
     TARGET_NOT_FOUND = "TargetNotFound"

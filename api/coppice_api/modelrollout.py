@@ -481,6 +481,9 @@ class RolloutTemplate(ApiModel):
     """Rollback or Hold."""
     paused: bool = False
     """True: stop where it is."""
+    withdrawn: bool = False
+    """True: take the model back from every target that has it, newest first: while the rollout is under way, and also
+    after its end. Stronger than paused, and final: setting it to false again changes nothing."""
 
 
 class ModelRolloutSpec(RolloutTemplate):

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
@@ -38,6 +39,18 @@ _CONNECT_SECONDS = 5.0
 _LIST_LIMIT = 500
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _MERGE_PATCH = "application/merge-patch+json"
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind that commands name."""
+
+    kind: str
+    plural: str
+
+
+PRUNE_JOB = Resource("PruneJob", "prunejobs")
+MODEL_ROLLOUT = Resource("ModelRollout", "modelrollouts")
 
 
 class ClusterError(Exception):
@@ -207,21 +220,31 @@ def collection(plural: str, namespace: str | None, api: str = f"apis/{GROUP}/{VE
     return f"/{api}/namespaces/{namespace}/{plural}" if namespace else f"/{api}/{plural}"
 
 
-def prunejob_path(cluster: Cluster, name: str) -> str:
-    """Return the path of a PruneJob."""
-    return f"{collection('prunejobs', cluster.namespace)}/{name}"
+def path_of(cluster: Cluster, resource: Resource, name: str) -> str:
+    """Return the path of one of our objects."""
+    return f"{collection(resource.plural, cluster.namespace)}/{name}"
 
 
-def get_prunejob(cluster: Cluster, name: str) -> JsonObject:
-    """Return a PruneJob.
+def get(cluster: Cluster, resource: Resource, name: str) -> JsonObject:
+    """Return one of our objects.
 
     Raises:
         ClusterError: With a sentence that says where it was looked for.
     """
     try:
-        return cluster.get(prunejob_path(cluster, name))
+        return cluster.get(path_of(cluster, resource, name))
     except ClusterError as error:
-        raise not_there(error, f"there is no PruneJob {name} in namespace {cluster.namespace}") from error
+        raise not_there(error, f"there is no {resource.kind} {name} in namespace {cluster.namespace}") from error
+
+
+def prunejob_path(cluster: Cluster, name: str) -> str:
+    """Return the path of a PruneJob."""
+    return path_of(cluster, PRUNE_JOB, name)
+
+
+def get_prunejob(cluster: Cluster, name: str) -> JsonObject:
+    """Return a PruneJob, as `get` does."""
+    return get(cluster, PRUNE_JOB, name)
 
 
 def not_there(error: ClusterError, sentence: str) -> ClusterError:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from coppice_api.run import ModelFigures, RunConfig, RunReport
+from coppice_cli import wording
 
 if TYPE_CHECKING:
     from coppice_pruner.run import Iteration, Journal
@@ -66,7 +67,7 @@ class Display:
             provenance = journal.provenance.value.lower() if journal.provenance else ""
             self._console.print(
                 f"  dense   accuracy {journal.dense.accuracy_ratio:.2%}   "
-                f"{_joules(journal.dense.energy_joules)} per inference ({provenance})"
+                f"{wording.joules(journal.dense.energy_joules)} per inference ({provenance})"
             )
         for iteration in journal.iterations[self._shown :]:
             self._console.print(step_line(iteration))
@@ -110,7 +111,8 @@ def _table(report: RunReport, dense: ModelFigures, pruned: ModelFigures) -> Tabl
         f"{(pruned.accuracy_ratio - dense.accuracy_ratio) * 100:+.2f} points",
     )  # fmt: skip
     table.add_row(
-        f"energy per inference ({provenance})", _joules(dense.energy_joules), _joules(pruned.energy_joules),
+        f"energy per inference ({provenance})",
+        wording.joules(dense.energy_joules), wording.joules(pruned.energy_joules),
         f"-{report.energy_reduction_ratio or 0:.1%}  [95 %: {low:.1%} to {high:.1%}]",
     )  # fmt: skip
     table.add_row(
@@ -133,10 +135,3 @@ def _table(report: RunReport, dense: ModelFigures, pruned: ModelFigures) -> Tabl
             f"the run itself ({provenance})", "", f"{report.run_energy_joules:.0f} J", f"paid back by {payback}"
         )
     return table
-
-
-def _joules(value: float) -> str:
-    for factor, unit in ((1.0, "J"), (1e3, "mJ"), (1e6, "µJ")):
-        if value * factor >= 1.0:
-            return f"{value * factor:.3g} {unit}"
-    return f"{value * 1e9:.3g} nJ"

@@ -1,4 +1,4 @@
-"""One PruneJob over time: what it is now, and again after each change, whatever becomes of the connection."""
+"""One object over time: what it is now, and again after each change, whatever becomes of the connection."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 
-from coppice_cli.cluster import Cluster, ClusterError, collection, get_prunejob, not_there
+from coppice_cli.cluster import PRUNE_JOB, Cluster, ClusterError, Resource, collection, get, not_there
 from coppice_cli.wording import JsonObject
 
 _WATCH_SECONDS = 240.0
@@ -16,15 +16,18 @@ _RETRY_SECONDS = 1.0
 
 
 class GoneError(ClusterError):
-    """The PruneJob was deleted while it was followed."""
+    """The object was deleted while it was followed."""
 
 
-def versions(cluster: Cluster, name: str, *, deadline_seconds: float | None = None) -> Iterator[JsonObject]:
-    """Yield a PruneJob now and after each change; stop at the deadline, if there is one.
+def versions(
+    cluster: Cluster, name: str, *, resource: Resource = PRUNE_JOB, deadline_seconds: float | None = None
+) -> Iterator[JsonObject]:
+    """Yield an object now and after each change; stop at the deadline, if there is one.
 
     Args:
         cluster: Where it is.
         name: Its name.
+        resource: Its kind.
         deadline_seconds: How long, from now.
 
     Raises:
@@ -32,20 +35,20 @@ def versions(cluster: Cluster, name: str, *, deadline_seconds: float | None = No
         ClusterError: If it is not there at first, or the cluster stays silent.
     """
     end = None if deadline_seconds is None else time.monotonic() + deadline_seconds
-    item = get_prunejob(cluster, name)
+    item = get(cluster, resource, name)
     uid, silent_since = item["metadata"]["uid"], None
     while True:
         yield item
         try:
-            yield from _watched(cluster, item, _left(end))
+            yield from _watched(cluster, resource, item, _left(end))
             if _left(end) <= 0:
                 return
-            item, silent_since = get_prunejob(cluster, name), None
+            item, silent_since = get(cluster, resource, name), None
             if item["metadata"]["uid"] != uid:
-                raise GoneError(f"PruneJob {name} was deleted, and another one made under its name", 404)
+                raise GoneError(f"{resource.kind} {name} was deleted, and another one made under its name", 404)
         except ClusterError as error:
             if error.status == 404:
-                raise GoneError(f"PruneJob {name} was deleted", 404) from error
+                raise GoneError(f"{resource.kind} {name} was deleted", 404) from error
             silent_since = silent_since or time.monotonic()
             if error.status not in (0, 410, 429) and error.status < 500:
                 raise
@@ -56,9 +59,9 @@ def versions(cluster: Cluster, name: str, *, deadline_seconds: float | None = No
                 return
 
 
-def _lines(cluster: Cluster, read_seconds: float, query: dict[str, str]) -> Iterator[bytes]:
+def _lines(cluster: Cluster, resource: Resource, read_seconds: float, query: dict[str, str]) -> Iterator[bytes]:
     try:
-        yield from cluster.lines(collection("prunejobs", cluster.namespace), read_seconds=read_seconds, **query)
+        yield from cluster.lines(collection(resource.plural, cluster.namespace), read_seconds=read_seconds, **query)
     except ClusterError as error:
         raise not_there(error, str(error)) from error
 
@@ -67,7 +70,7 @@ def _left(end: float | None) -> float:
     return _WATCH_SECONDS if end is None else end - time.monotonic()
 
 
-def _watched(cluster: Cluster, item: JsonObject, seconds: float) -> Iterator[JsonObject]:
+def _watched(cluster: Cluster, resource: Resource, item: JsonObject, seconds: float) -> Iterator[JsonObject]:
     """Yield every change of an object until the watch ends; it ends by itself after a while."""
     if seconds <= 0:
         return
@@ -79,11 +82,11 @@ def _watched(cluster: Cluster, item: JsonObject, seconds: float) -> Iterator[Jso
         "resourceVersion": metadata["resourceVersion"],
         "timeoutSeconds": str(limit),
     }
-    for text in _lines(cluster, limit + 10.0, query):
+    for text in _lines(cluster, resource, limit + 10.0, query):
         event = json.loads(text)
         if event["type"] == "ERROR":
             # Most often 410: the version is too old to go on from. The caller reads the object again.
             return
         if event["type"] == "DELETED":
-            raise GoneError(f"PruneJob {metadata['name']} was deleted", 404)
+            raise GoneError(f"{resource.kind} {metadata['name']} was deleted", 404)
         yield event["object"]

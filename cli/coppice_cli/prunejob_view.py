@@ -51,7 +51,7 @@ def overview(prunejobs: Iterable[JsonObject], now: datetime, *, width: int, name
     for item in prunejobs:
         stands, variants, metadata = wording.standing(item), wording.variants(item), item["metadata"]
         names = metadata.get("namespace", ""), metadata["name"], wording.target(item)
-        state = _state(stands)
+        state = styled_state(stands)
         alone = variants[0] if len(variants) == 1 else {}
         lines.append(_Line((*names, *_figures(alone, now), state.plain), stands.message, str(state.style)))
         for variant in variants if len(variants) > 1 else ():
@@ -88,24 +88,24 @@ def detail(prunejob: JsonObject, around: Surroundings, now: datetime) -> Rendera
     """Return everything about one PruneJob."""
     parts: list[RenderableType] = [_facts(prunejob, now)]
     if variants := wording.variants(prunejob):
-        parts += [_title("Variants"), *(_variant(variant, now) for variant in variants)]
+        parts += [heading("Variants"), *(_variant(variant, now) for variant in variants)]
     if conditions := (prunejob.get("status") or {}).get("conditions"):
-        table = _table("TYPE", "STATUS", "REASON", "FOR", "MESSAGE")
+        table = plain_table("TYPE", "STATUS", "REASON", "FOR", "MESSAGE")
         for item in conditions:
             since = wording.age(item.get("lastTransitionTime"), now)
             table.add_row(item["type"], item["status"], item.get("reason", ""), since, item.get("message", ""))
-        parts += [_title("Conditions"), table]
+        parts += [heading("Conditions"), table]
     if around.jobs or around.pods:
-        parts += [_title("Children"), _children(around, now)]
+        parts += [heading("Children"), _children(around, now)]
     if reference := (prunejob.get("status") or {}).get("rollout"):
-        parts += [_title("Rollout"), _rollout(reference, around.rollout)]
+        parts += [heading("Rollout"), _rollout(reference, around.rollout)]
     if around.events:
-        table = _table("AGO", "TIMES", "TYPE", "REASON", "MESSAGE")
+        table = plain_table("AGO", "TIMES", "TYPE", "REASON", "MESSAGE")
         for event in sorted(around.events, key=_last_seen)[-_EVENTS:]:
             times = str(event.get("count") or 1)
             ago = wording.age(_last_seen(event), now)
             table.add_row(ago, times, event.get("type", ""), event.get("reason", ""), event.get("message", ""))
-        parts += [_title("Events"), table]
+        parts += [heading("Events"), table]
     return Group(*parts)
 
 
@@ -138,7 +138,7 @@ def _facts(prunejob: JsonObject, now: datetime) -> Table:
     table.add_row("Data", spec["dataset"]["uri"])
     table.add_row("Output", spec["output"]["uri"])
     table.add_row("Age", wording.age(metadata.get("creationTimestamp"), now))
-    table.add_row("State", _state(stands))
+    table.add_row("State", styled_state(stands))
     table.add_row("", stands.message)
     return table
 
@@ -171,7 +171,7 @@ def _variant(variant: JsonObject, now: datetime) -> Table:
 
 
 def _children(around: Surroundings, now: datetime) -> Table:
-    table = _table("KIND", "NAME", "STATE", "NODE", "AGE")
+    table = plain_table("KIND", "NAME", "STATE", "NODE", "AGE")
     for job in around.jobs:
         held = [item["type"] for item in job.get("status", {}).get("conditions") or () if item.get("status") == "True"]
         active = job.get("status", {}).get("active") or 0
@@ -185,7 +185,7 @@ def _children(around: Surroundings, now: datetime) -> Table:
 
 
 def _rollout(reference: JsonObject, rollout: JsonObject | None) -> Table:
-    table = _table("NAME", "WAVE", "UPDATED", "STATE", "MESSAGE")
+    table = plain_table("NAME", "WAVE", "UPDATED", "STATE", "MESSAGE")
     status = (rollout or {}).get("status") or {}
     wave = f"{status.get('wave', 0)} of {status['waves']}" if "waves" in status else ""
     updated = f"{status.get('updatedTargets', 0)} of {status['totalTargets']}" if "totalTargets" in status else ""
@@ -197,7 +197,8 @@ def _figures(variant: JsonObject, now: datetime) -> tuple[str, str, str, str]:
     return wording.reached(variant), wording.accuracy(variant), wording.progress(variant), wording.eta(variant, now)
 
 
-def _state(stands: wording.Standing) -> Text:
+def styled_state(stands: wording.Standing) -> Text:
+    """Return the state, in its colour, and whether it speaks of an older spec."""
     text = stands.state if stands.current or stands.state == "Unseen" else f"{stands.state} (of an older spec)"
     return Text(text, style="red" if stands.stalled else _STYLES.get(stands.state, ""))
 
@@ -219,12 +220,14 @@ def _last_seen(event: JsonObject) -> str:
     return str(event.get("lastTimestamp") or event.get("eventTime") or _created(event))
 
 
-def _table(*columns: str) -> Table:
+def plain_table(*columns: str) -> Table:
+    """Return a table whose last column takes the room that is left."""
     table = Table(*columns, box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False, show_edge=False)
     for column in table.columns[:-1]:
         column.no_wrap = True
     return table
 
 
-def _title(text: str) -> Text:
+def heading(text: str) -> Text:
+    """Return what stands above a part."""
     return Text(f"\n{text}", style="bold")

@@ -66,7 +66,7 @@ def status(
             raise ClusterError("--all-namespaces is for a list: name a PruneJob with --namespace instead")
         item, code = _awaited(cluster, name, timeout_seconds) if wait else (get_prunejob(cluster, name), 0)
         if output:
-            typer.echo(_raw(item, output), nl=False)
+            typer.echo(raw(item, output), nl=False)
         else:
             prunejob_view.console().print(prunejob_view.detail(item, _around(cluster, item), datetime.now(UTC)))
         if code == EXIT_TIMEOUT:
@@ -82,7 +82,7 @@ def _show_all(cluster: Cluster, *, every_namespace: bool, output: OutputFormat |
     except ClusterError as error:
         raise not_there(error, str(error)) from error
     if output:
-        typer.echo(_raw({"apiVersion": "v1", "kind": "List", "items": items}, output), nl=False)
+        typer.echo(raw({"apiVersion": "v1", "kind": "List", "items": items}, output), nl=False)
     elif items:
         console = prunejob_view.console()
         console.print(prunejob_view.overview(items, datetime.now(UTC), width=console.width, namespaces=every_namespace))
@@ -128,7 +128,8 @@ def _readable(cluster: Cluster, path: str, fields: str = "", *, label: str = "")
         raise
 
 
-def _raw(document: JsonObject, output: OutputFormat) -> str:
+def raw(document: JsonObject, output: OutputFormat) -> str:
+    """Return a resource, or a list, as it is."""
     # As kubectl does: who wrote which field is longer than everything else, and nobody reads it.
     for item in document.get("items", [document]):
         item["metadata"].pop("managedFields", None)

@@ -92,6 +92,14 @@ def eta(variant: JsonObject, now: datetime) -> str:
     return "any moment" if end <= now else f"in {duration(end - now)}"
 
 
+def joules(value: float) -> str:
+    """Return an energy in the unit that reads best."""
+    for factor, unit in ((1.0, "J"), (1e3, "mJ"), (1e6, "µJ")):
+        if value * factor >= 1.0:
+            return f"{value * factor:.3g} {unit}"
+    return f"{value * 1e9:.3g} nJ"
+
+
 def age(stamp: str | None, now: datetime) -> str:
     """Return how long ago something was."""
     then = moment(stamp)

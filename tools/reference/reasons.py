@@ -50,8 +50,8 @@ ADVICE: dict[str, str] = {
     "ROLLED_OUT": "Nothing.",
     "NO_ROLLOUT": "Nothing.",
     "WAITING": NOTHING,
-    "WAITING_FOR_APPROVAL": "Set `strategy.approvedWave` to the wave that may begin.",
-    "PAUSED": "Set `spec.paused` to false.",
+    "WAITING_FOR_APPROVAL": "`coppice rollout approve NAME`, or set `strategy.approvedWave`.",
+    "PAUSED": "`coppice rollout resume NAME`, or set `spec.paused` to false.",
     "ANALYSIS_FAILED": "`status.checks[]` has what was asked and what came back. The old model is back, unless "
                        "`onFailure: Hold`.",
     "NO_DATA": "Ask the check's query in Prometheus; no traffic is no data. `onNoData` says what that means.",
@@ -59,6 +59,7 @@ ADVICE: dict[str, str] = {
     "INCONCLUSIVE": "Look at the value in `status.checks[]`: wait, widen `thresholdRange`, or end the rollout.",
     "ROLLING_BACK": NOTHING,
     "ROLLED_BACK": "`status.failureMessage` says why. A new rollout when that is mended.",
+    "WITHDRAWN": "Nothing: a person asked for it.",
     "HELD": "Decide: edit the targets yourself, or a new rollout. `status.failureMessage` says what failed.",
     "TARGET_NOT_FOUND": "Look at names and labels in `targets[]`; targets are in the rollout's own namespace.",
     "TARGET_INVALID": "Name the `container` and `inject.env` that the target has.",

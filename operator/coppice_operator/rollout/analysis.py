@@ -147,6 +147,7 @@ def _asks(draft: Draft) -> bool:
         draft.wave > 0
         and draft.failure_reason is None
         and not draft.spec.paused
+        and not draft.spec.withdrawn
         and draft.stored.state not in FINISHED
         and refusal(draft.spec) is None
     )

@@ -36,18 +36,35 @@ def claims(
     return taken
 
 
+def under_way(siblings: Iterable[JsonObject], names: Iterable[str]) -> dict[str, str]:
+    """Return which of `names` a rollout that has begun and not ended has: target name to that rollout's name."""
+    wanted = set(names)
+    taken: dict[str, str] = {}
+    for sibling in sorted(siblings, key=_age):
+        if has_begun(sibling) and not _gone(sibling):
+            taken |= dict.fromkeys(_targets(sibling, {}) & wanted - taken.keys(), sibling["metadata"]["name"])
+    return taken
+
+
 def has_begun(rollout: JsonObject) -> bool:
     """Return whether its targets are frozen in its status."""
     return bool((rollout.get("status") or {}).get("wave", 0))
 
 
 def _stands_before(sibling: JsonObject, rollout: JsonObject) -> bool:
-    state = (sibling.get("status") or {}).get("state")
-    if state in FINISHED or sibling["metadata"].get("deletionTimestamp"):
+    if _gone(sibling):
         return False
     if has_begun(sibling):
         return not has_begun(rollout) or _age(sibling) < _age(rollout)
-    return not has_begun(rollout) and state not in REFUSED and _age(sibling) < _age(rollout)
+    return not has_begun(rollout) and _state(sibling) not in REFUSED and _age(sibling) < _age(rollout)
+
+
+def _gone(rollout: JsonObject) -> bool:
+    return _state(rollout) in FINISHED or bool(rollout["metadata"].get("deletionTimestamp"))
+
+
+def _state(rollout: JsonObject) -> str | None:
+    return (rollout.get("status") or {}).get("state")
 
 
 def _age(rollout: JsonObject) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """The order of decisions about a ModelRollout. Pure: the same observation and time give the same Plan.
 
-finished? -> paused? -> on the way back? -> refused? -> first wave? -> current wave
+withdrawn? -> finished? -> paused? -> on the way back? -> refused? -> first wave? -> current wave
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.progress import advance, begin
 from coppice_operator.rollout.rollback import fail, roll_back
 from coppice_operator.rollout.validation import refusal
+from coppice_operator.rollout.withdrawal import turns_round, withdraw
 
 
 def plan(observation: RolloutObservation, now: datetime) -> Plan:
@@ -44,9 +45,11 @@ def plan(observation: RolloutObservation, now: datetime) -> Plan:
 
 
 def _decide(draft: Draft) -> Verdict:
+    if turns_round(draft):
+        return withdraw(draft)
     if draft.stored.state in FINISHED:
         return _finished(draft)
-    if draft.spec.paused:
+    if draft.spec.paused and not draft.spec.withdrawn:
         return Verdict(Reason.PAUSED, "spec.paused is true: nothing is touched or asked", event=EventType.NORMAL)
     if draft.stored.state == Reason.PAUSED:
         # The time in which nothing was allowed to happen does not count.

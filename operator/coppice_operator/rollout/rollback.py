@@ -1,4 +1,4 @@
-"""The way back: every touched target gets the value it had, a few at a time, and nobody else's value is touched.
+"""The way back: every touched target gets the value it had, newest first, and nobody else's value is touched.
 
 Updating, Updated -> RollingBack (stored first) -> previous value applied -> RolledBack
                                                 -> Blocked: gone, somebody else's, or not available again
@@ -43,7 +43,9 @@ def fail(draft: Draft, failure: Failure) -> Verdict:
 
 def roll_back(draft: Draft) -> Verdict:
     """Take every touched target back, at most maxUnavailable in transition at once."""
-    draft.change_targets(lambda target: _observe(draft, target))
+    newest_first = _newest_first(draft)
+    for index in newest_first:
+        draft.targets[index] = _observe(draft, draft.targets[index])
     # A target that is already between models takes no further slot: those come first.
     slots = draft.spec.strategy.max_unavailable - sum(
         target.state is TargetState.UPDATING or (target.state is TargetState.ROLLING_BACK and not _late(draft, target))
@@ -55,17 +57,16 @@ def roll_back(draft: Draft) -> Verdict:
         # One commit a batch, as on the way forward.
         slots = 0
     started = False
-    targets = []
-    for target in draft.targets:
+    for index in newest_first:
+        target = draft.targets[index]
         if target.state is TargetState.UPDATED and slots > 0:
             slots -= 1
-            target = _turn(draft, target)
-            started = True
-        elif target.state is TargetState.UPDATING:
-            target = _turn(draft, target)
-            started = True
-        targets.append(target)
-    draft.targets = targets
+        elif target.state is not TargetState.UPDATING:
+            continue
+        draft.targets[index] = target.model_copy(
+            update={"state": TargetState.ROLLING_BACK, "updated_time": stamp(draft), "message": None}
+        )
+        started = True
     left = [target for target in draft.targets if target.state in (*TOUCHED, TargetState.ROLLING_BACK)]
     if not left:
         blocked = [
@@ -86,8 +87,10 @@ def _sentence(draft: Draft, ending: str) -> str:
     return f"{draft.failure_reason}: {draft.failure_message}; {ending}"
 
 
-def _turn(draft: Draft, target: TargetStatus) -> TargetStatus:
-    return target.model_copy(update={"state": TargetState.ROLLING_BACK, "updated_time": stamp(draft), "message": None})
+def _newest_first(draft: Draft) -> list[int]:
+    """Return the places of the targets, last wave first: of a wave's targets the one touched last."""
+    touched = {index: (target.wave or 0, target.updated_time or "") for index, target in enumerate(draft.targets)}
+    return sorted(touched, key=lambda index: (*touched[index], index), reverse=True)
 
 
 def _late(draft: Draft, target: TargetStatus) -> bool:

@@ -17,6 +17,7 @@ from tests.builders import model_rollout, prune_job
 
 RUNNER = CliRunner()
 IN_A_CLUSTER = ("status", "watch", "logs", "cancel", "retry")
+OF_ROLLOUTS = ("status", "approve", "pause", "resume", "abort", "undo")
 
 
 def test_validate_accepts_several_documents(tmp_path: Path) -> None:
@@ -135,6 +136,13 @@ def test_help_teaches(command: str) -> None:
 def test_help_of_what_needs_a_cluster_has_an_example(command: str) -> None:
     text = " ".join(RUNNER.invoke(app, [command, "--help"]).output.split())
     assert f"coppice {command} digits -n fleet" in text
+    assert "Exit status: 0" in text
+
+
+@pytest.mark.parametrize("command", OF_ROLLOUTS)
+def test_help_of_what_a_rollout_takes_has_an_example(command: str) -> None:
+    text = " ".join(RUNNER.invoke(app, ["rollout", command, "--help"]).output.split())
+    assert f"coppice rollout {command} digits -n fleet" in text
     assert "Exit status: 0" in text
 
 
