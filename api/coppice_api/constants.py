@@ -135,6 +135,8 @@ class Reason(StrEnum):
     """Every touched target has the model it had."""
     WITHDRAWN = "Withdrawn"
     """spec.withdrawn is true, so touched targets return to the model they had."""
+    SUPERSEDED = "Superseded"
+    """Another rollout replaces it: its targets keep the model they have."""
     HELD = "Held"
     """Failed with onFailure: Hold; targets stay as they are."""
     TARGET_NOT_FOUND = "TargetNotFound"

@@ -484,6 +484,11 @@ class RolloutTemplate(ApiModel):
     withdrawn: bool = False
     """True: take the model back from every target that has it, newest first: while the rollout is under way, and also
     after its end. Stronger than paused, and final: setting it to false again changes nothing."""
+    replaces: DnsSubdomain | None = None
+    """Name of a ModelRollout that is under way on the same targets: it begins with no target more, and ends as soon as
+    none of its own is between two models. Without it a newer rollout waits until the older one has ended."""
+    revision_history_limit: Annotated[int, Field(ge=0, le=20)] = 10
+    """How many revisions status.history keeps."""
 
 
 class ModelRolloutSpec(RolloutTemplate):
@@ -616,6 +621,24 @@ class GitStatus(StatusModel):
     """When it came to this state."""
 
 
+class Revision(StatusModel):
+    """Models that these targets have served."""
+
+    number: Annotated[int, Field(ge=0)] = 0
+    """Counts up from rollout to rollout; 0 where it was found on the targets."""
+    rollout: DnsSubdomain | None = None
+    """The ModelRollout that brought them; absent where they were found on the targets."""
+    models: Annotated[
+        list[RolloutModel],
+        Field(
+            max_length=8, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+        ),
+    ]
+    """The models."""
+    completed_time: Timestamp | None = None
+    """When every target served them; absent where nobody knows."""
+
+
 class ModelRolloutStatus(StatusModel):
     """What the operator has seen and done."""
 
@@ -649,6 +672,10 @@ class ModelRolloutStatus(StatusModel):
     """The checks of the current wave."""
     git: GitStatus | None = None
     """With delivery Git: the last change."""
+    history: Annotated[
+        list[Revision], Field(max_length=20, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = []
+    """What the targets have served, newest first; written when every target serves this rollout's models."""
 
 
 class ModelRollout(ApiModel):

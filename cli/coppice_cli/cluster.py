@@ -94,7 +94,7 @@ class Cluster:
 
     def create(self, path: str, body: JsonObject) -> JsonObject:
         """POST an object; of an access review, return the answer."""
-        return self._answer("POST", path, {}, body)
+        return self._answer("POST", path, {"fieldManager": f"{FIELD_MANAGER}-cli"}, body)
 
     def merge(self, path: str, body: JsonObject) -> JsonObject:
         """Merge-patch an object or a subresource."""

@@ -17,6 +17,7 @@ from coppice_cli.operator_command import operator
 from coppice_cli.predict_command import predict
 from coppice_cli.profile_command import profile
 from coppice_cli.retry_command import retry
+from coppice_cli.rollback_command import rollback
 from coppice_cli.rollout_command import app as rollout
 from coppice_cli.run_command import run
 from coppice_cli.status_command import status
@@ -74,6 +75,7 @@ app.command()(calibrate)
 app.command()(doctor)
 for command in (status, watch, logs, cancel, retry):
     app.command(rich_help_panel="PruneJobs in a cluster")(command)
+app.command(rich_help_panel="ModelRollouts in a cluster")(rollback)
 app.add_typer(rollout, name="rollout", rich_help_panel="ModelRollouts in a cluster")
 
 

@@ -161,8 +161,20 @@ class Reconciler:
         for event in plan.events:
             _log.info("%s", event.message, extra={**about(key), "reason": event.reason})
         if key.kind == "ModelRollout":
-            self._queue_owner(self._cache.get(key.kind, (key.namespace, key.name)) or item)
+            now = self._cache.get(key.kind, (key.namespace, key.name)) or item
+            self._queue_owner(now)
+            if _state(now) != _state(item):
+                self._queue_siblings(key)
         return plan.requeue_after_seconds
+
+    def _queue_siblings(self, key: Key) -> None:
+        """Have the other rollouts looked at: one that has ended, or waits to take over, may concern them.
+
+        A status that we wrote does not come back as an event.
+        """
+        for rollout in self._cache.in_namespace("ModelRollout", key.namespace):
+            if rollout["metadata"]["name"] != key.name:
+                self._queue.add(Key("ModelRollout", *place_of(rollout)))
 
     def _queue_owner(self, rollout: JsonObject) -> None:
         """Have the PruneJob of a rollout looked at; a status that we wrote does not come back as an event."""
@@ -234,3 +246,7 @@ class Reconciler:
         for item in self._cache.in_namespace("PruneJob", namespace):
             if label_value(item["metadata"]["name"]) == label:
                 self._queue.add(Key("PruneJob", namespace, item["metadata"]["name"]))
+
+
+def _state(rollout: JsonObject) -> str | None:
+    return (rollout.get("status") or {}).get("state")

@@ -16,7 +16,7 @@ from coppice_api.modelrollout import Target
 from coppice_operator.plan import JsonObject
 from coppice_operator.rollout.selection import chooses
 
-FINISHED = frozenset({Reason.ROLLED_OUT, Reason.ROLLED_BACK, Reason.HELD})
+FINISHED = frozenset({Reason.ROLLED_OUT, Reason.ROLLED_BACK, Reason.SUPERSEDED, Reason.HELD})
 REFUSED = frozenset({Reason.UNSUPPORTED, Reason.PROVENANCE_TOO_LOW})
 
 _TARGETS = TypeAdapter(list[Target])

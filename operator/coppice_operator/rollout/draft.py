@@ -18,6 +18,7 @@ from coppice_api.modelrollout import (
     ModelRollout,
     ModelRolloutSpec,
     ModelRolloutStatus,
+    Revision,
     RolloutModel,
     TargetState,
     TargetStatus,
@@ -72,6 +73,7 @@ class Draft:
     failure_reason: str | None
     failure_message: str | None
     git: GitStatus | None = None
+    history: list[Revision] = field(default_factory=list)
     deadlines_rest: bool = False
     """Whether what is waited for is a person, so that deadlines of targets do not run."""
     actions: list[Action] = field(default_factory=list)
@@ -110,6 +112,7 @@ class Draft:
             failure_reason=stored.failure_reason,
             failure_message=stored.failure_message,
             git=stored.git,
+            history=list(stored.history),
         )
 
     @property
@@ -180,6 +183,7 @@ class Draft:
             targets=self.targets,
             checks=[self.checks[key] for key in sorted(self.checks, key=lambda key: (key[1], key[0]))],
             git=self.git,
+            history=self.history,
         )
         wake_ups = [*self.wake_ups, *([verdict.requeue_after_seconds] if verdict.requeue_after_seconds else [])]
         return Plan(

@@ -1,6 +1,6 @@
 """The order of decisions about a ModelRollout. Pure: the same observation and time give the same Plan.
 
-withdrawn? -> finished? -> paused? -> on the way back? -> refused? -> first wave? -> current wave
+withdrawn? -> finished? -> paused? -> on the way back? -> replaced? -> refused? -> first wave? -> current wave
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from coppice_operator.rollout.draft import Draft, Verdict
 from coppice_operator.rollout.git import change_of, deliver, fold_in, through_git
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.progress import advance, begin
+from coppice_operator.rollout.replacement import hand_over, replaced_by
 from coppice_operator.rollout.rollback import fail, roll_back
 from coppice_operator.rollout.validation import refusal
 from coppice_operator.rollout.withdrawal import turns_round, withdraw
@@ -49,7 +50,8 @@ def _decide(draft: Draft) -> Verdict:
         return withdraw(draft)
     if draft.stored.state in FINISHED:
         return _finished(draft)
-    if draft.spec.paused and not draft.spec.withdrawn:
+    newer = replaced_by(draft)
+    if draft.spec.paused and not draft.spec.withdrawn and newer is None:
         return Verdict(Reason.PAUSED, "spec.paused is true: nothing is touched or asked", event=EventType.NORMAL)
     if draft.stored.state == Reason.PAUSED:
         # The time in which nothing was allowed to happen does not count.
@@ -59,6 +61,8 @@ def _decide(draft: Draft) -> Verdict:
         return roll_back(draft)
     if failure is not None:
         return fail(draft, failure)
+    if newer is not None:
+        return hand_over(draft, newer)
     refused = refusal(draft.spec)
     if refused is not None:
         return Verdict(refused.reason, refused.message, stalled=True, event=EventType.WARNING)

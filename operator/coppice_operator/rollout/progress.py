@@ -18,6 +18,7 @@ from coppice_operator.rollout.claims import claims
 from coppice_operator.rollout.draft import RETRY_SECONDS, SOON_SECONDS, Draft, Verdict, stamp
 from coppice_operator.rollout.git import free_slots, key_fault, through_git
 from coppice_operator.rollout.gitops import allows_direct, gitops_owner
+from coppice_operator.rollout.history import revisions
 from coppice_operator.rollout.manifest import model_value, set_env
 from coppice_operator.rollout.rollback import fail
 from coppice_operator.rollout.selection import SelectionError, select
@@ -61,7 +62,7 @@ def begin(draft: Draft) -> Verdict | None:
 
 def advance(draft: Draft) -> Verdict:
     """Carry the current wave on."""
-    failure = _observe_targets(draft) or record_answers(draft)
+    failure = observe_targets(draft) or record_answers(draft)
     if failure is not None:
         return fail(draft, failure)
     members = [target for target in draft.targets if target.wave == draft.wave]
@@ -146,7 +147,7 @@ def _stalled(reason: Reason, message: str) -> Verdict:
     return Verdict(reason, message, stalled=True, event=EventType.WARNING, requeue_after_seconds=RETRY_SECONDS)
 
 
-def _observe_targets(draft: Draft) -> Failure | None:
+def observe_targets(draft: Draft) -> Failure | None:
     """Compare every frozen target with its Deployment; emit the writes that the stored status allows."""
     targets = []
     for target in draft.targets:
@@ -288,6 +289,7 @@ def _rolled_out(draft: Draft) -> Verdict:
     draft.wake_ups.clear()
     draft.announce(EventType.NORMAL, Reason.ROLLING_OUT, f"wave {draft.wave} of {draft.waves} is done")
     judged = " and every check passed" if draft.spec.analysis else ""
+    draft.history = revisions(draft)
     return Verdict(
         Reason.ROLLED_OUT,
         f"all {len(draft.targets)} targets serve the new model{judged}",

@@ -240,3 +240,67 @@ def test_a_real_rollout_is_approved_paused_and_undone(world: World, fleet: Fleet
     world.until(lambda: state() == "RolledBack", "the way back")
     assert [world.model_of(name) for name in names] == ["", ""]
     wait_for(lambda: "RolledBack" in fleet.coppice("rollout", "status", "digits").output, "its picture")
+
+
+def test_rollback_refuses_what_is_not_in_the_history(fleet: Fleet) -> None:
+    create(fleet)
+    say(fleet, "RolledOut", "all serve it", "Ready")
+    nothing = fleet.coppice("rollback", "digits")
+    assert nothing.exit_code == 1
+    assert "no other model: `coppice rollout undo digits` gives every target what it had" in nothing.output
+    revision = {"rollout": "digits", "models": [{"name": "default", "uri": "pvc://m", "sha256": DIGEST}]}
+    say(fleet, "RolledOut", "all serve it", "Ready", history=[revision])
+    unknown = fleet.coppice("rollback", "digits", "--to", "0123")
+    assert (unknown.exit_code, unknown.output) == (
+        1, f"error: the history of digits has no digest that begins with 0123; it has: {DIGEST[:12]}\n",
+    )  # fmt: skip
+    assert DIGEST[:12] in fleet.coppice("rollback", "digits", "--list").output
+    assert [item["metadata"]["name"] for item in fleet.api.list_all(path_of(fleet.api, MODEL_ROLLOUT, "")[:-1])] == [
+        "digits"
+    ]
+
+
+def test_a_real_fleet_goes_back_to_any_digest_it_has_had(world: World, fleet: Fleet) -> None:
+    world.deployment("digits-a")
+    at_once = {"waves": [{"targets": "100%"}]}
+    uris = {letter: f"pvc://fleet-models/runs/{letter}" for letter in "abc"}
+    for letter, uri in uris.items():
+        models = [{"name": "default", "uri": uri, "sha256": letter * 64}]
+        world.rollout(letter, targets=[{"name": "digits-a"}], strategy=at_once, models=models)
+        world.until(lambda: world.holds("Ready", letter, reason="RolledOut", resource="modelrollouts"), letter)  # noqa: B023
+    fleet.name = world.name
+    # What brought it is long gone.
+    world.delete("modelrollouts", "a")
+    made = fleet.coppice("rollback", "c", "--to", "aaaa")
+    assert made.exit_code == 0, made.output
+    world.until(lambda: world.model_of("digits-a") == f"{uris['a']}#sha256={'a' * 64}", "the first model again")
+    name = made.output.split()[0]
+    world.until(lambda: world.holds("Ready", name, reason="RolledOut", resource="modelrollouts"), "the way back")
+    again = fleet.coppice("rollback", name)
+    assert again.exit_code == 0, again.output
+    world.until(lambda: world.model_of("digits-a") == f"{uris['c']}#sha256={'c' * 64}", "the one before")
+
+
+def test_rollback_replaces_a_rollout_that_is_under_way(world: World, fleet: Fleet) -> None:
+    names = ("digits-a", "digits-b")
+    for name in names:
+        world.deployment(name)
+    targets = [{"name": name} for name in names]
+    world.rollout("good", targets=targets, strategy={"waves": [{"targets": "100%"}]})
+    world.until(lambda: world.holds("Ready", "good", reason="RolledOut", resource="modelrollouts"), "the first")
+    world.rollout(
+        "doubtful", targets=targets, strategy={"waves": [{"targets": 1}, {"targets": "100%", "approval": True}]},
+        models=[{"name": "default", "uri": "pvc://fleet-models/runs/b", "sha256": "b" * 64}],
+    )  # fmt: skip
+
+    def waits() -> bool:
+        return bool(world.get("modelrollouts", "doubtful").get("status", {}).get("state") == "WaitingForApproval")
+
+    world.until(waits, "the second waits")
+    fleet.name = world.name
+    made = fleet.coppice("rollback", "doubtful")
+    assert made.exit_code == 0, made.output
+    name = made.output.split()[0]
+    world.until(lambda: world.holds("Ready", name, reason="RolledOut", resource="modelrollouts"), "the way back")
+    assert {world.model_of(target) for target in names} == {f"pvc://fleet-models/runs/pruned#sha256={DIGEST}"}
+    assert world.get("modelrollouts", "doubtful")["status"]["state"] == "Superseded"

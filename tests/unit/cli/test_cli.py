@@ -139,6 +139,11 @@ def test_help_of_what_needs_a_cluster_has_an_example(command: str) -> None:
     assert "Exit status: 0" in text
 
 
+def test_help_of_rollback_has_an_example() -> None:
+    text = " ".join(RUNNER.invoke(app, ["rollback", "--help"]).output.split())
+    assert "coppice rollback digits -n fleet --to" in text
+
+
 @pytest.mark.parametrize("command", OF_ROLLOUTS)
 def test_help_of_what_a_rollout_takes_has_an_example(command: str) -> None:
     text = " ".join(RUNNER.invoke(app, ["rollout", command, "--help"]).output.split())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tests.integration.operator.faults.api import Json
 from tests.integration.operator.faults.world import World, plain
+
+_BOTH = ("digits-a", "digits-b")
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Life:
     live: Callable[[World], None]
     jobs: int
     """How many Jobs it makes, never one more."""
-    writes_to_targets: int
+    writes_to_targets: Mapping[str, int]
     """How often each target's pods are changed."""
 
 
@@ -55,7 +57,36 @@ def turn_back(world: World) -> None:
     world.until(lambda: world.holds("Stalled", reason="RolledBack", resource="modelrollouts"), "it is rolled back")
 
 
-LIVES = (Life("ship", ship, jobs=2, writes_to_targets=1), Life("turn back", turn_back, jobs=0, writes_to_targets=2))
+def take_back(world: World) -> None:
+    """Two Deployments have the model, and a person withdraws it: both get back what they had, the last first."""
+    for name in _BOTH:
+        world.deployment(name)
+    world.rollout(targets=[{"name": name} for name in _BOTH], strategy={"waves": [{"targets": 1}, {"targets": "100%"}]})
+    world.until(lambda: world.holds("Ready", reason="RolledOut", resource="modelrollouts"), "it is rolled out")
+    world.edit("modelrollouts", "digits", spec={"withdrawn": True})
+    world.until(lambda: world.holds("Stalled", reason="RolledBack", resource="modelrollouts"), "it is taken back")
+
+
+def overtake(world: World) -> None:
+    """A rollout waits for approval of its second wave, and a newer one takes both Deployments over."""
+    for name in _BOTH:
+        world.deployment(name)
+    targets = [{"name": name} for name in _BOTH]
+    world.rollout(targets=targets, strategy={"waves": [{"targets": 1}, {"targets": "100%", "approval": True}]})
+    state = "WaitingForApproval"
+    world.until(lambda: world.get("modelrollouts").get("status", {}).get("state") == state, "it waits")
+    models = [{"name": "default", "uri": "pvc://fleet-models/runs/newer", "sha256": "c" * 64}]
+    world.rollout("newer", targets=targets, models=models, replaces="digits", strategy={"waves": [{"targets": "100%"}]})
+    world.until(lambda: world.holds("Ready", "newer", reason="RolledOut", resource="modelrollouts"), "the newer is out")
+    world.until(lambda: world.holds("Stalled", reason="Superseded", resource="modelrollouts"), "the older has ended")
+
+
+LIVES = (
+    Life("ship", ship, jobs=2, writes_to_targets={"digits-a": 1, "digits-b": 1}),
+    Life("turn back", turn_back, jobs=0, writes_to_targets={"digits-a": 2, "digits-b": 2}),
+    Life("take back", take_back, jobs=0, writes_to_targets={"digits-a": 2, "digits-b": 2}),
+    Life("overtake", overtake, jobs=0, writes_to_targets={"digits-a": 2, "digits-b": 1}),
+)
 
 
 def picture(world: World) -> Json:
@@ -86,6 +117,9 @@ def lost_or_doubled(world: World, life: Life) -> list[str]:
         (made["jobs"] != life.jobs, f"{made['jobs']} Jobs were made, not {life.jobs}"),
         (len(world.jobs_seen) != life.jobs, f"{len(world.jobs_seen)} Jobs were seen, not {life.jobs}"),
         (made["modelrollouts"] != wanted_rollouts, f"{made['modelrollouts']} rollouts were made"),
-        (set(generations.values()) != {1 + life.writes_to_targets}, f"targets were changed otherwise: {generations}"),
+        (
+            generations != {name: 1 + count for name, count in life.writes_to_targets.items()},
+            f"targets were changed otherwise: {generations}",
+        ),
     ]
     return [text for wrong, text in faults if wrong]
