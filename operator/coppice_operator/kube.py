@@ -1,21 +1,25 @@
-"""Requests to the API server: the client's session and credentials, none of its generated models.
+"""Requests to the API server: aiohttp with Kopf's credentials, and no client library.
 
-Objects stay the JSON they are: the models cost more CPU than the request, and drop fields they do not know.
+Objects stay the JSON they are: generated models cost more CPU than the request and drop fields they do not know, and
+the package that has them costs 25 MiB of memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
-from kubernetes.aio import client, config
+import kopf
+import orjson
 from prometheus_client import Counter
+from yarl import URL
 
 from coppice_api.constants import FIELD_MANAGER
+from coppice_operator.login import LoginError, log_in
 from coppice_operator.plan import JsonObject
 
 TIMEOUT_SECONDS = 15.0
@@ -53,7 +57,7 @@ class Kube:
 
     Args:
         requests: Counts requests by verb and code; None counts nothing.
-        kubeconfig: Which cluster; None looks for it.
+        login: Says which cluster, and who we are; asked again when the API server does not know us any more.
         timeout_seconds: Of one request.
         fence: Asked right before each write for how many seconds writing is allowed; the write is given up then.
     """
@@ -61,43 +65,40 @@ class Kube:
     def __init__(
         self,
         requests: Counter | None = None,
-        kubeconfig: Path | None = None,
         *,
+        login: Callable[[], kopf.ConnectionInfo] = log_in,
         timeout_seconds: float = TIMEOUT_SECONDS,
         fence: Callable[[], float] | None = None,
     ) -> None:
-        self._requests, self._kubeconfig = requests, kubeconfig
+        self._requests, self._login = requests, login
         self._timeout_seconds, self._fence = timeout_seconds, fence
 
     async def __aenter__(self) -> Kube:
-        """Find the cluster: in-cluster credentials, else KUBECONFIG, else ~/.kube/config.
+        """Find the cluster.
 
         Raises:
             KubeError: If there is none.
         """
-        settings = client.Configuration()
-        # Without this every request looks for a proxy in a thread.
-        settings.client_session_kwargs = {"trust_env": False}
         try:
-            if self._kubeconfig:
-                raise config.ConfigException("a kubeconfig is named")
-            config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-        except config.ConfigException:
-            file = str(self._kubeconfig) if self._kubeconfig else None
-            try:
-                await config.load_kube_config(  # type: ignore[no-untyped-call]
-                    config_file=file, client_configuration=settings
-                )
-            except (config.ConfigException, OSError) as error:
-                raise KubeError(
-                    0, f"no cluster is configured ({error}): run in a pod with a service account, or set KUBECONFIG"
-                ) from error
-        self._client = client.ApiClient(settings)
+            info = self._login()
+            context = info.as_ssl_context()
+        except LoginError as error:
+            raise KubeError(0, str(error)) from error
+        except (OSError, ValueError) as error:
+            raise KubeError(0, f"the cluster's certificates cannot be read: {error}") from error
+        self._server, self._authorization = info.server.rstrip("/"), info.as_http_headers()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context),
+            headers={"Accept": "application/json", "User-Agent": "coppice-operator"},
+            proxy=info.proxy_url,
+            # Otherwise every request looks for a proxy in a thread.
+            trust_env=False,
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close the session."""
-        await self._client.close()  # type: ignore[no-untyped-call]
+        await self._session.close()
 
     async def get(self, path: str, **query: str) -> JsonObject:
         """Return an object or a list."""
@@ -145,27 +146,43 @@ class Kube:
     async def _request(
         self, method: str, path: str, query: dict[str, str], body: Any = None, content_type: str = "application/json"
     ) -> JsonObject:
-        headers = {"Accept": "application/json", "Content-Type": content_type}
-        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        url = self._client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        url = URL(self._server + path + (f"?{urlencode(query)}" if query else ""), encoded=True)
+        data = None if body is None else _encoded(body)
+        known = self._authorization
+        status, text = await self._send(method, url, path, data, content_type)
+        if status == 401 and self._known_anew(known):
+            status, text = await self._send(method, url, path, data, content_type)
+        try:
+            document = orjson.loads(text)
+        except ValueError as error:
+            raise KubeError(status, f"{method} {path}: not JSON") from error
+        if status >= 400:
+            raise KubeError(status, f"{method} {path}: {document.get('message', '')}")
+        return dict(document)
+
+    async def _send(self, method: str, url: URL, path: str, data: bytes | None, content_type: str) -> tuple[int, bytes]:
+        headers = {**self._authorization, "Content-Type": content_type}
         # After the last await before sending: what a paused process wakes up with is this line.
         timeout_seconds = self._timeout_seconds if method == "GET" else self._seconds_to_write(method, path)
         try:
-            response = await self._client.rest_client.request(  # type: ignore[no-untyped-call]
-                method, url, headers=headers, body=body, _request_timeout=timeout_seconds
-            )
-            text = await response.read()
+            async with self._session.request(
+                method, url, headers=headers, data=data, allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout_seconds),
+            ) as response:  # fmt: skip
+                text = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._count(method, 0)
             raise KubeError(0, f"{method} {path}: {type(error).__name__}: {error}") from error
         self._count(method, response.status)
-        try:
-            document = json.loads(text)
-        except ValueError as error:
-            raise KubeError(response.status, f"{method} {path}: not JSON") from error
-        if response.status >= 400:
-            raise KubeError(response.status, f"{method} {path}: {document.get('message', '')}")
-        return dict(document)
+        return response.status, text
+
+    def _known_anew(self, before: dict[str, str]) -> bool:
+        """Return whether there are other credentials than before: a service account's token is replaced on disk."""
+        if self._authorization == before:
+            # What cannot be read right now is as good as unchanged.
+            with contextlib.suppress(LoginError):
+                self._authorization = self._login().as_http_headers()
+        return self._authorization != before
 
     def _seconds_to_write(self, method: str, path: str) -> float:
         left = self._timeout_seconds if self._fence is None else self._fence()
@@ -176,6 +193,14 @@ class Kube:
     def _count(self, method: str, status: int) -> None:
         if self._requests is not None:
             self._requests.labels(method, str(status)).inc()
+
+
+def _encoded(body: Any) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        # Half a character, or an integer beyond 64 bits: not orjson's to judge but the API server's.
+        return json.dumps(body).encode()
 
 
 def collection_path(api_version: str, kind: str, namespace: str | None) -> str:

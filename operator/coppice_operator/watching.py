@@ -14,6 +14,7 @@ from coppice_api.constants import API_VERSION, LABEL_PRUNEJOB
 from coppice_operator.cache import Cache
 from coppice_operator.kube import LIST_LIMIT
 from coppice_operator.lister import Lister, Watched
+from coppice_operator.login import LOGINS
 from coppice_operator.metrics import OperatorMetrics
 from coppice_operator.plan import JsonObject
 
@@ -114,8 +115,7 @@ def handlers(
         metrics: The same.
     """
     registry = kopf.OperatorRegistry()
-    # In the order of Kube: the pod's service account, else a kubeconfig.
-    for login in (kopf.login_with_service_account, kopf.login_with_kubeconfig):
+    for login in LOGINS:
         kopf.on.login(registry=registry, id=login.__name__, errors=kopf.ErrorsMode.IGNORED)(login)
     for watched in WATCHED:
         kopf.on.event(*watched.selector, registry=registry, id=watched.kind)(

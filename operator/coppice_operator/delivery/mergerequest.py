@@ -8,13 +8,13 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import urllib3
 
-from coppice_api.modelrollout import GitDelivery, GitProvider
+from coppice_api.modelrollout import GitProvider
 from coppice_operator.delivery.change import Change
-from coppice_operator.delivery.credentials import Credentials, host_of
+from coppice_operator.delivery.credentials import Credentials
 from coppice_operator.delivery.errors import RemoteError
+from coppice_operator.delivery.hosts import api_address
 from coppice_operator.delivery.remote import pool
 
-PUBLIC = {GitProvider.GIT_HUB: "https://api.github.com", GitProvider.GIT_LAB: "https://gitlab.com/api/v4"}
 MAX_ANSWER_BYTES = 4 << 20
 
 
@@ -32,18 +32,9 @@ def find_or_open(change: Change, credentials: Credentials) -> tuple[str, str | N
     return _gitlab(change, credentials, subject, body.strip())
 
 
-def hosts(git: GitDelivery) -> set[str]:
-    """Return the hosts that delivery gives credentials to."""
-    found = {host_of(git.repository)}
-    if git.merge_request is not None:
-        # api.github.com is github.com's own.
-        found.add((urlsplit(_api(git)).hostname or "").lower().removeprefix("api."))
-    return found
-
-
 def _github(change: Change, credentials: Credentials, title: str, body: str) -> tuple[str, str | None]:
     path = _repository_path(change.git.repository)
-    url = f"{_api(change.git)}/repos/{quote(path)}/pulls"
+    url = f"{api_address(change.git)}/repos/{quote(path)}/pulls"
     headers = {
         "Authorization": f"Bearer {credentials.password}",
         "Accept": "application/vnd.github+json",
@@ -58,7 +49,7 @@ def _github(change: Change, credentials: Credentials, title: str, body: str) -> 
 
 
 def _gitlab(change: Change, credentials: Credentials, title: str, body: str) -> tuple[str, str | None]:
-    url = f"{_api(change.git)}/projects/{quote(_repository_path(change.git.repository), safe='')}/merge_requests"
+    url = f"{api_address(change.git)}/projects/{quote(_repository_path(change.git.repository), safe='')}/merge_requests"
     headers = {"PRIVATE-TOKEN": credentials.password or ""}
     query = {"source_branch": change.branch, "target_branch": change.git.branch, "state": "all"}
     found = _ask(credentials, "GET", f"{url}?{urlencode(query)}", headers)
@@ -100,11 +91,6 @@ def _ask(credentials: Credentials, method: str, url: str, headers: dict[str, str
         return {"html_url": document.get("html_url"), "web_url": document.get("web_url"), **document}
     except (ValueError, AttributeError) as error:
         raise RemoteError(f"{host} does not answer as the API of strategy.git.mergeRequest.provider does") from error
-
-
-def _api(git: GitDelivery) -> str:
-    assert git.merge_request is not None
-    return (git.merge_request.api_address or PUBLIC[git.merge_request.provider]).rstrip("/")
 
 
 def _repository_path(repository: str) -> str:

@@ -13,10 +13,9 @@ from datetime import UTC, datetime
 
 from coppice_api.modelrollout import GitState
 from coppice_operator.delivery.change import Change, Outcome
-from coppice_operator.delivery.commit import bring
 from coppice_operator.delivery.credentials import NOBODY, Credentials, read_secret
 from coppice_operator.delivery.errors import CredentialsError, DeliveryError
-from coppice_operator.delivery.mergerequest import hosts
+from coppice_operator.delivery.hosts import hosts
 from coppice_operator.kube import Kube
 from coppice_operator.logs import about
 from coppice_operator.queue import Key
@@ -26,6 +25,13 @@ MAX_OUTCOMES = 1000
 WORKERS = 4
 """At most so many repositories at once: a server that hangs holds up one of them."""
 _log = logging.getLogger(__name__)
+
+
+def bring(change: Change, credentials: Credentials, now: Callable[[], datetime]) -> Outcome:
+    """Bring one change to its branch; blocks. Git, SSH and YAML are loaded by the first, in its thread."""
+    from coppice_operator.delivery.commit import bring as bring_there
+
+    return bring_there(change, credentials, now)
 
 
 class Publisher:

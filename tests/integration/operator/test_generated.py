@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kopf
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -46,10 +47,11 @@ def drawn(strategy: st.SearchStrategy[Json]) -> list[Json]:
     return found
 
 
-async def create(kubeconfig: Path, documents: list[Json]) -> tuple[list[Json], list[str]]:
+async def create(cluster: Cluster, documents: list[Json]) -> tuple[list[Json], list[str]]:
     """Create what the API server accepts; return it, and what was said of the rest."""
     accepted, refused = [], []
-    async with Kube(kubeconfig=kubeconfig) as kube:
+    info = kopf.ConnectionInfo(server=cluster.api_server_url, ca_path=cluster.ca_file, token=cluster.token)
+    async with Kube(login=lambda: info) as kube:
         for number, document in enumerate(documents):
             document["metadata"] = {"name": f"odd-{number}"}
             path = collection_path(document["apiVersion"], document["kind"], NAMESPACE)
@@ -77,7 +79,7 @@ def test_whatever_the_api_server_accepts_is_seen_and_crashes_nothing(
     operator: Operator, cluster: Cluster, kubectl: Kubectl, tmp_path: Path
 ) -> None:
     kubectl.must("-n", NAMESPACE, "create", "-f", "-", stdin=DEPLOYMENT)
-    accepted, refused = asyncio.run(create(cluster.kubeconfig, drawn(prune_jobs()) + drawn(model_rollouts())))
+    accepted, refused = asyncio.run(create(cluster, drawn(prune_jobs()) + drawn(model_rollouts())))
     kinds = [item["kind"] for item in accepted]
     # Otherwise the generator has lost the rules, and what follows says little.
     assert min(kinds.count("PruneJob"), kinds.count("ModelRollout")) > EACH // 2, "\n".join(refused)

@@ -10,7 +10,7 @@ import pytest
 from coppice_api.modelrollout import GitDelivery
 from coppice_operator.delivery.credentials import Credentials, host_of, read_secret
 from coppice_operator.delivery.errors import CredentialsError, FileRefusedError
-from coppice_operator.delivery.mergerequest import hosts
+from coppice_operator.delivery.hosts import hosts
 from coppice_operator.delivery.tree import parts_of
 
 CANARY = "canary-token-4711"

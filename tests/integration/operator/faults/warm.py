@@ -24,8 +24,6 @@ _FORKS.set_forkserver_preload(
     [
         "coppice_cli.main",
         "coppice_operator.main",
-        "kubernetes.aio.client",
-        "kubernetes.aio.config",
         "uvloop",
         "kopf",
         __name__,
@@ -113,10 +111,6 @@ def _serve(arguments: list[str], kubeconfig: str, log: str) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    from kubernetes.aio.config import kube_config
-
     from coppice_cli.main import app
 
-    # Read from the environment when it was imported, which was before the fork.
-    kube_config.KUBE_CONFIG_DEFAULT_LOCATION = kubeconfig
     app(arguments)
