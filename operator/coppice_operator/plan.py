@@ -87,6 +87,8 @@ class Event:
     type: EventType
     reason: str
     message: str
+    written: bool = True
+    """False: for the log only. Every write costs the API server, and what the status says already needs no other."""
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ class Writer:
         if refusals:
             raise refusals[0]
         for event in plan.events:
-            await self._record(event, kind, item)
+            if event.written:
+                await self._record(event, kind, item)
 
     async def _write_status(self, status: JsonObject, kind: str, item: JsonObject) -> None:
         namespace, name = place_of(item)

@@ -106,8 +106,10 @@ def _without_job(
         status = said(before, not_backwards(before), Reason.STARTING, message)
         return Decision(status, Reason.STARTING)
     made = children(prunejob, hardware, default_image=observation.default_image)
-    again = " again" if before.state is VariantState.RUNNING else ""
-    event = Event(EventType.NORMAL, "JobCreated", f"{hardware.name}: created Job {before.job_name}{again}")
+    again = before.state is VariantState.RUNNING
+    told = f"{hardware.name}: created Job {before.job_name}{' again' if again else ''}"
+    # The first is what everybody expects, and the status names it.
+    event = Event(EventType.NORMAL, "JobCreated", told, written=again)
     message = _queued(prunejob) or _waiting(before)
     status = said(before, VariantState.PENDING, Reason.STARTING, message)
     return Decision(status, Reason.STARTING, tuple(CreateObject(item) for item in made), (event,))

@@ -120,7 +120,7 @@ def test_an_operator_killed_five_times_makes_one_job_one_rollout_and_the_same_en
         assert is_ready(kubectl)
         told = "".join(run(command, cluster, repository) for command in look)
         assert "RolledOut" in told
-        for reason in ("JobCreated", "TargetMet", "RolloutCreated"):
+        for reason in ("Running", "TargetMet", "RolloutCreated"):
             assert reason in told
     finally:
         for process in (operator, traffic):

@@ -62,7 +62,7 @@ class Pair:
         return dict(json.loads(text)["spec"])
 
     def apply(self, *names: str) -> None:
-        # For a queue that is not there: each makes a Job without a pod, and after its Event nothing happens by itself.
+        # For a queue that is not there: each makes a Job without a pod, and after that nothing happens by itself.
         items = [prune_job(run__queueName="none") for _ in names]
         for item, name in zip(items, names, strict=True):
             item["metadata"]["name"] = name
@@ -71,12 +71,12 @@ class Pair:
         )
 
     def settled(self, *names: str) -> bool:
-        """Return whether these have their status and the Event that is written last."""
-        text = self.kubectl.must("-n", self.space, "get", "prunejobs,events", "-o", "json")
+        """Return whether these have their status and the Job that is written last."""
+        text = self.kubectl.must("-n", self.space, "get", "prunejobs,jobs", "-o", "json")
         items = json.loads(text)["items"]
         known = {item["metadata"]["name"] for item in items if item.get("status", {}).get("variants")}
-        told = {item["involvedObject"]["name"] for item in items if item.get("reason") == "JobCreated"}
-        return known & told >= set(names)
+        begun = {item["metadata"]["labels"]["coppice.dev/prunejob"] for item in items if item["kind"] == "Job"}
+        return known & begun >= set(names)
 
     def made(self) -> list[str]:
         """Return the name of each Job that was made, as often as it was."""

@@ -47,7 +47,7 @@ def test_a_job_deleted_mid_run_is_made_again_under_its_name_once_its_pod_is_gone
     world.pods.clear()
     world.progress.clear()
     decided = world.step()
-    assert [event.reason for event in decided.events] == ["JobCreated"]
+    assert [(event.reason, event.written) for event in decided.events] == [("JobCreated", True)]
     assert list(world.jobs) == [name]
     # What was reached is still shown.
     assert world.variant["progressPercent"] == 50

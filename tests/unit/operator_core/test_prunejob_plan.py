@@ -23,7 +23,8 @@ def test_a_new_prunejob_gets_its_job_and_its_status_at_once() -> None:
     world = World()
     decided = world.step()
     assert [type(action) for action in decided.actions] == [CreateObject]
-    assert [event.reason for event in decided.events] == ["JobCreated"]
+    # One write less: the status names the Job.
+    assert [(event.reason, event.written) for event in decided.events] == [("JobCreated", False)]
     assert world.prunejob["status"]["observedGeneration"] == 1
     assert world.condition("Ready") == ("False", Reason.STARTING)
     assert world.condition("Reconciling") == ("True", Reason.STARTING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
@@ -274,6 +275,12 @@ async def test_what_is_gone_already_is_deleted_well_enough() -> None:
 
 async def test_an_event_that_cannot_be_written_stops_nothing() -> None:
     await writer(FakeKube({"create": 500}))[0].carry_out(Plan(None, (), (EVENT,)), "PruneJob", item())
+
+
+async def test_an_event_for_the_log_only_is_no_write() -> None:
+    kube = FakeKube()
+    await writer(kube)[0].carry_out(Plan(None, (), (dataclasses.replace(EVENT, written=False),)), "PruneJob", item())
+    assert kube.requests == []
 
 
 async def test_the_same_event_again_counts_up() -> None:
