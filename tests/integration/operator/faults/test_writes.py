@@ -46,11 +46,11 @@ def test_settling_is_one_job_and_one_status(world: World) -> None:
 
 def test_a_good_life_is_six_writes(node: World) -> None:
     node.begin()
-    node.prunejob(hardware=ANYWHERE)
+    node.prunejob(hardware=ANYWHERE, model__uri="s3://models/digits", output__uri="s3://models/runs")
     node.until(lambda: node.state() == "Running", "the run")
     node.finish()
     node.until(lambda: node.holds("Ready"), "the end")
     # Written last.
     node.until(lambda: "TargetMet" in node.events(), "the Event")
     assert "Running: default: pod digits" in node.events()
-    assert kinds(node) == ["create events"] * 2 + ["create jobs"] + ["patch prunejobs/status"] * 3
+    assert kinds(node) == ["create events"] * 2 + ["create jobs"] + ["patch prunejobs/status"] * 3, node.events()
