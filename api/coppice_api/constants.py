@@ -102,6 +102,8 @@ class Reason(StrEnum):
     """The container cannot be made: a Secret or a volume is missing, or it cannot be executed."""
     POD_NOT_ANSWERING = "PodNotAnswering"
     """The pod runs and has not said for a minute how far it is."""
+    CHILD_REFUSED = "ChildRefused"
+    """The API server does not take a child: rights, a quota, a policy or a webhook are against it. Asked again."""
     REPORT_UNREADABLE = "ReportUnreadable"
     """The pod succeeded but its termination message is not a RunReport."""
     REPORT_TOO_LONG = "ReportTooLong"

@@ -41,11 +41,17 @@ _PLURALS = {
 
 
 class KubeError(Exception):
-    """The API server refused, or did not answer (status 0)."""
+    """The API server refused, or did not answer (status 0).
 
-    def __init__(self, status: int, message: str) -> None:
+    Args:
+        status: HTTP status.
+        message: For the log.
+        said: The API server's own words; the message where there are none.
+    """
+
+    def __init__(self, status: int, message: str, said: str = "") -> None:
         super().__init__(f"{status or 'no answer'}: {message}")
-        self.status = status
+        self.status, self.said = status, said or message
 
 
 class FencedError(KubeError):
@@ -157,7 +163,8 @@ class Kube:
         except ValueError as error:
             raise KubeError(status, f"{method} {path}: not JSON") from error
         if status >= 400:
-            raise KubeError(status, f"{method} {path}: {document.get('message', '')}")
+            said = str(document.get("message", ""))
+            raise KubeError(status, f"{method} {path}: {said}", said)
         return dict(document)
 
     async def _send(self, method: str, url: URL, path: str, data: bytes | None, content_type: str) -> tuple[int, bytes]:

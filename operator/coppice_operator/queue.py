@@ -71,11 +71,11 @@ class WorkQueue:
         if after_seconds is not None:
             self.add(key, after_seconds)
 
-    def failed(self, key: Key) -> float:
-        """Say that a pass failed; it is tried again after the seconds returned."""
+    def failed(self, key: Key, first_seconds: float = FIRST_BACK_OFF_SECONDS) -> float:
+        """Say that a pass failed; it is tried again after the seconds returned, twice as many each time."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
-        wait: float = min(LAST_BACK_OFF_SECONDS, FIRST_BACK_OFF_SECONDS * 2 ** min(count, 16))
+        wait: float = min(LAST_BACK_OFF_SECONDS, first_seconds * 2 ** min(count, 16))
         wait *= 1 + _JITTER * random.random()  # noqa: S311 - spreads retries
         self._release(key)
         self.add(key, wait)

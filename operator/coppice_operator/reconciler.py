@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from coppice_api.constants import LABEL_PRUNEJOB
@@ -19,14 +19,15 @@ from coppice_operator.metrics import OperatorMetrics
 from coppice_operator.plan import JsonObject, Plan
 from coppice_operator.progress import ProgressPoller, Subject
 from coppice_operator.prunejob.manifest import label_value
-from coppice_operator.prunejob.observation import PruneJobObservation
+from coppice_operator.prunejob.observation import PruneJobObservation, Refusal
 from coppice_operator.prunejob.plan import plan as plan_prunejob
 from coppice_operator.queue import Key, WorkQueue
+from coppice_operator.refusals import Refusals
 from coppice_operator.rollout.analysis import due_queries
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.plan import plan as plan_rollout
 from coppice_operator.rollout.prometheus import Prometheus
-from coppice_operator.writer import StaleError, Writer
+from coppice_operator.writer import RefusedError, StaleError, Writer
 
 STALE_SECONDS = 0.2
 RESYNC_SECONDS = 300.0
@@ -63,6 +64,7 @@ class Reconciler:
         self._cache, self._queue, self._writer, self._metrics = cache, queue, writer, metrics
         self._kube, self._default_image, self._now = kube, default_image, now
         self._working = False
+        self._refusals = Refusals()
         self.poller = ProgressPoller(cache, self._progressed)
         self.publisher = Publisher(kube, lambda *place: self._queue.add(Key("ModelRollout", *place)), now)
         writer.wrote, writer.publish = self.saw, self.publisher.submit
@@ -81,6 +83,7 @@ class Reconciler:
             # What was cut short is as what a crash cut short: the next look at every object repairs it.
             self._working = False
             self._queue.clear()
+            self._refusals.clear()
 
     async def drain(self) -> None:
         """Let the passes under way end, within DRAIN_SECONDS, and begin no more."""
@@ -125,11 +128,17 @@ class Reconciler:
             except StaleError as error:
                 result = "stale"
                 _log.debug("%s", error, extra={**about(key), "reason": "Stale"})
-                self._queue.done(key, STALE_SECONDS)
+                # Soon, but not for ever: what stays stale is a watch that lags, or a server that does not let us.
+                self._queue.failed(key, STALE_SECONDS)
             except FencedError as error:
                 result = "fenced"
                 _log.debug("%s", error, extra={**about(key), "reason": "Fenced"})
                 self._queue.failed(key)
+            except RefusedError as error:
+                result, wait = "refused", self._refusals.note(key, error.children)
+                _log.warning("%s; again in %.1f s", error, wait, extra={**about(key), "reason": "Refused"})
+                # At once to say so; what was refused is asked for when it is due.
+                self._queue.done(key, 0.0)
             except KubeError as error:
                 result = "refused"
                 _log.warning(
@@ -151,12 +160,16 @@ class Reconciler:
         item = self._cache.get(key.kind, (key.namespace, key.name))
         if item is None:
             self._queue.forget(key)
+            self._refusals.forget(key)
             return None
+        refused = self._refusals.of(key)
         if key.kind == "PruneJob":
-            plan = plan_prunejob(self._observe_prunejob(item), self._now())
+            plan = plan_prunejob(self._observe_prunejob(item, refused), self._now())
         else:
             plan = await self._plan_rollout(item, prometheus)
-        await self._writer.carry_out(plan, key.kind, item)
+        await self._writer.carry_out(plan, key.kind, item, [refusal.message for refusal in refused.values()])
+        if not any(refusal.wait_seconds for refusal in refused.values()):
+            self._refusals.forget(key)
         self._metrics.carried_out(key.kind, item, plan)
         for event in plan.events:
             _log.info("%s", event.message, extra={**about(key), "reason": event.reason})
@@ -183,7 +196,7 @@ class Reconciler:
             if owner.get("kind") == "PruneJob":
                 self._queue.add(Key("PruneJob", namespace, owner["name"]))
 
-    def _observe_prunejob(self, item: JsonObject) -> PruneJobObservation:
+    def _observe_prunejob(self, item: JsonObject, refused: Mapping[str, Refusal]) -> PruneJobObservation:
         namespace, name = place_of(item)
         label = label_value(name)
 
@@ -203,6 +216,7 @@ class Reconciler:
             rollouts={
                 rollout["metadata"]["name"]: rollout for rollout in self._cache.in_namespace("ModelRollout", namespace)
             },
+            refused=refused,
             default_image=self._default_image,
         )
 

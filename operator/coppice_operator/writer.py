@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from coppice_api.constants import API_VERSION, MANAGED_BY
+from coppice_api.constants import API_VERSION, LABEL_HARDWARE, MANAGED_BY, Reason
 from coppice_operator.cache import Cache, place_of
 from coppice_operator.delivery.change import Change
 from coppice_operator.kube import Kube, KubeError, collection_path, object_path
@@ -27,6 +27,8 @@ from coppice_operator.plan import (
 
 _REFUSALS = {400, 403, 422}
 """What asking the same again does not mend by itself: the object, rights, quota or an admission policy must change."""
+_MAX_SAID = 800
+"""Characters of an API server's words that are repeated: a message holds 1024."""
 _UNWATCHED = {"Service"}
 """Kinds that are made and never looked at again: in the cache they would stay for ever."""
 _log = logging.getLogger(__name__)
@@ -34,6 +36,19 @@ _log = logging.getLogger(__name__)
 
 class StaleError(Exception):
     """The pass looked at something that has changed since: look again."""
+
+
+class RefusedError(KubeError):
+    """The API server does not take some children.
+
+    Args:
+        error: What it said of the first.
+        children: Their names, each with a sentence for people.
+    """
+
+    def __init__(self, error: KubeError, children: Mapping[str, str]) -> None:
+        super().__init__(error.status, error.said)
+        self.children = dict(children)
 
 
 class Writer:
@@ -51,17 +66,31 @@ class Writer:
         self._kube, self._cache, self.wrote = kube, cache, wrote
         self.publish: Callable[[Change], None] = _nowhere
 
-    async def carry_out(self, plan: Plan, kind: str, item: JsonObject) -> None:
+    async def carry_out(self, plan: Plan, kind: str, item: JsonObject, known: Sequence[str] = ()) -> None:
         """Carry out a plan made from `item`.
+
+        Args:
+            plan: What to do.
+            kind: Of the item.
+            item: As it was observed.
+            known: Refusals that an Event has told of.
 
         Raises:
             StaleError: If the item or a target has changed since it was observed.
+            RefusedError: If children were refused; everything else is done, but for the plan's Events.
             KubeError: If a write failed; the pass is tried again from what is there then.
         """
         if plan.status is not None and plan.status != item.get("status"):
             await self._write_status(plan.status, kind, item)
-        refusals = []
+        refusals: list[KubeError] = []
+        children: dict[str, str] = {}
+        held: dict[str, str] = {}
         for action in plan.actions:
+            part = _part(action)
+            if isinstance(action, CreateObject) and part in held:
+                # A Job without the Service made before it would never be given one.
+                children[action.manifest["metadata"]["name"]] = held[part]
+                continue
             try:
                 await self._act(action)
             except KubeError as error:
@@ -70,9 +99,12 @@ class Writer:
                 # One class that may not be made must not hold up the others.
                 refusals.append(error)
                 if isinstance(action, CreateObject):
-                    manifest = action.manifest
-                    told = f"{manifest['kind']} {manifest['metadata']['name']} was refused: {error}"
-                    await self._record(Event(EventType.WARNING, "Refused", told), kind, item)
+                    told = children[action.manifest["metadata"]["name"]] = _refusal(action.manifest, error)
+                    held |= {part: told} if part else {}
+                    if told not in known:
+                        await self._record(Event(EventType.WARNING, Reason.CHILD_REFUSED, told), kind, item)
+        if children:
+            raise RefusedError(refusals[0], children) from refusals[0]
         if refusals:
             raise refusals[0]
         for event in plan.events:
@@ -101,7 +133,8 @@ class Writer:
                 await self._keep(kind, self._kube.merge(object_path(api_version, kind, namespace, name), patch))
             case JsonPatchObject(api_version, kind, namespace, name, patch):
                 path = object_path(api_version, kind, namespace, name)
-                await self._keep(kind, self._kube.json_patch(path, list(patch)))
+                # 422 is a failed `test`: the target is not what the cache showed.
+                await self._keep(kind, self._kube.json_patch(path, list(patch)), 422)
             case PublishToGit(change):
                 self.publish(change)
             case DeleteObject(api_version, kind, namespace, name, uid):
@@ -136,12 +169,11 @@ class Writer:
             return found
         return await self._kube.merge(_path(manifest), {"metadata": {"labels": labels}})
 
-    async def _keep(self, kind: str, answer: Awaitable[JsonObject]) -> None:
+    async def _keep(self, kind: str, answer: Awaitable[JsonObject], *stale: int) -> None:
         try:
             self._take_in(kind, await answer)
         except KubeError as error:
-            # 422 is a failed `test` of a JSON patch: the target is not what the cache showed.
-            raise _stale(error, 404, 409, 422) from error
+            raise _stale(error, 404, 409, *stale) from error
 
     def _take_in(self, kind: str, item: JsonObject) -> None:
         if kind in _UNWATCHED:
@@ -206,6 +238,21 @@ def _replacing(before: JsonObject, after: JsonObject) -> JsonObject:
 def _path(manifest: JsonObject) -> str:
     metadata = manifest["metadata"]
     return object_path(manifest["apiVersion"], manifest["kind"], metadata["namespace"], metadata["name"])
+
+
+def _part(action: Action) -> str:
+    """Return what an object that is to be made belongs to; empty where it stands alone."""
+    if not isinstance(action, CreateObject):
+        return ""
+    return str(action.manifest["metadata"].get("labels", {}).get(LABEL_HARDWARE, ""))
+
+
+def _refusal(manifest: JsonObject, error: KubeError) -> str:
+    said = error.said.rstrip(".")[:_MAX_SAID]
+    return (
+        f"the API server does not take {manifest['kind']} {manifest['metadata']['name']}: {said}. Mend what it names; "
+        "it is asked again by itself, at least once a minute"
+    )
 
 
 def _owners(item: JsonObject) -> set[str]:

@@ -11,8 +11,8 @@ _INTRODUCTION = """\
 
 Generated from `coppice_api.constants` by `make reference`. The reason of `Ready` is `status.state` and what
 `kubectl get` shows; each hardware class of a PruneJob has one of its own in `status.variants[].reason`. The message
-beside it names the field, the pod or the target. Events use the same words, and besides `JobCreated`,
-`RolloutCreated` and `Refused` (the API server refused a write; the message says why).
+beside it names the field, the pod or the target. Events use the same words, and besides `JobCreated` and
+`RolloutCreated`.
 
 | Condition | True | False | Unknown |
 | --- | --- | --- | --- |
@@ -43,6 +43,8 @@ ADVICE: dict[str, str] = {
     "UNSCHEDULABLE": "Compare `hardware[]` with the nodes: the message has the scheduler's words.",
     "POD_CANNOT_START": "Make the Secret or claim that the message names; it starts by itself then.",
     "POD_NOT_ANSWERING": "`coppice logs NAME`. A node that is gone is replaced by itself.",
+    "CHILD_REFUSED": "Mend what the API server names: a right, a quota, a policy. It is asked again by itself, after a "
+                     "minute at most.",
     "REPORT_UNREADABLE": "Is `run.image` of this version? `report.json` beside the artifact has the figures.",
     "REPORT_TOO_LONG": "The figures are in `report.json` beside the artifact; please report it.",
     "UNSUPPORTED": "Leave out what the message names, or use a version that knows it.",

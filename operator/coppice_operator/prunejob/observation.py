@@ -11,6 +11,16 @@ from coppice_operator.plan import JsonObject
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A child that the API server does not take."""
+
+    message: str
+    """Why, for people."""
+    wait_seconds: float = 0.0
+    """How long until it is asked again."""
+
+
+@dataclass(frozen=True)
 class PruneJobObservation:
     """A PruneJob and its children, raw as the API server gives them."""
 
@@ -25,5 +35,7 @@ class PruneJobObservation:
     """When running pods that answer no more last did, by hardware class."""
     rollouts: Mapping[str, JsonObject] = field(default_factory=dict)
     """ModelRollouts of its namespace, by name."""
+    refused: Mapping[str, Refusal] = field(default_factory=dict)
+    """Children that the API server did not take when it was last asked, by name."""
     default_image: str = ""
     """Image of the run where the spec names none."""

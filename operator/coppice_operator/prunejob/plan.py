@@ -26,7 +26,7 @@ from coppice_operator.conditions import Condition, conditions
 from coppice_operator.plan import Action, ApplyObject, CreateObject, Event, EventType, JsonObject, Plan
 from coppice_operator.prunejob.decision import MAX_MESSAGE_LENGTH, Decision, remaining_seconds
 from coppice_operator.prunejob.manifest import rollout_manifest, rollout_name, rollout_spec
-from coppice_operator.prunejob.observation import PruneJobObservation
+from coppice_operator.prunejob.observation import PruneJobObservation, Refusal
 from coppice_operator.prunejob.standing import held, standing
 from coppice_operator.prunejob.variant import Moment, decide
 from coppice_operator.reading import read
@@ -91,6 +91,7 @@ def plan(observation: PruneJobObservation, now: datetime) -> Plan:
     else:
         verdict, reference = _verdict(decisions, prunejob), None
     requeue = [item.requeue_after_seconds for item in decisions if item.requeue_after_seconds is not None]
+    requeue += [refusal.wait_seconds for refusal in observation.refused.values() if refusal.wait_seconds > 0]
     return _to_plan(
         prunejob, stored, verdict, variants, reference, now,
         actions=tuple(actions), events=tuple(events), requeue_after_seconds=min(requeue, default=None),
@@ -138,12 +139,16 @@ def _roll_out(
     name, manifest = rollout_name(prunejob, variants), rollout_manifest(prunejob, variants)
     rollout = observation.rollouts.get(name)
     if rollout is None:
-        message = f"Creating ModelRollout {name}"
+        refusal = observation.refused.get(name) or _refused_before(stored)
+        reason = Reason.CHILD_REFUSED if refusal else Reason.ROLLING_OUT
+        message = refusal.message if refusal else f"Creating ModelRollout {name}"
         event = Event(EventType.NORMAL, "RolloutCreated", f"created ModelRollout {name}")
         verdict = Verdict(
-            Reason.ROLLING_OUT, message, target_met=met, rolled_out=ConditionStatus.FALSE,
-            rolled_out_reason=Reason.ROLLING_OUT,
+            reason, message, target_met=met, rolled_out=ConditionStatus.FALSE,
+            rolled_out_reason=reason,
         )  # fmt: skip
+        if refusal and refusal.wait_seconds > 0:
+            return verdict, RolloutReference(name=name), None, None
         return verdict, RolloutReference(name=name), CreateObject(manifest), event
     owners = {reference.get("uid") for reference in rollout["metadata"].get("ownerReferences") or ()}
     if prunejob.metadata["uid"] not in owners:
@@ -160,6 +165,13 @@ def _roll_out(
         kind = EventType.NORMAL if verdict.ready else EventType.WARNING
         ended = Event(kind, reference.state, f"ModelRollout {name}: {reference.message}")
     return verdict, reference, drift, ended
+
+
+def _refused_before(stored: PruneJobStatus) -> Refusal | None:
+    """Return what was said of a rollout that the API server did not take, where nobody has asked again yet."""
+    ready = next((item for item in stored.conditions if item.type == ConditionType.READY), None)
+    said = ready is not None and stored.rollout is not None and ready.reason == Reason.CHILD_REFUSED
+    return Refusal(ready.message) if ready is not None and said else None
 
 
 def _rollout_verdict(rollout: JsonObject, name: str) -> tuple[Verdict, RolloutReference]:

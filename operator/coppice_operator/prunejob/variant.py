@@ -110,9 +110,19 @@ def _without_job(
     told = f"{hardware.name}: created Job {before.job_name}{' again' if again else ''}"
     # The first is what everybody expects, and the status names it.
     event = Event(EventType.NORMAL, "JobCreated", told, written=again)
+    creations = tuple(CreateObject(item) for item in made)
+    refusals = [observation.refused[name] for item in made if (name := item["metadata"]["name"]) in observation.refused]
+    if refusals:
+        status = said(before, not_backwards(before), Reason.CHILD_REFUSED, refusals[0].message)
+        if refusals[0].wait_seconds > 0:
+            return Decision(status, Reason.CHILD_REFUSED)
+        return Decision(status, Reason.CHILD_REFUSED, creations, (event,))
+    if before.reason == Reason.CHILD_REFUSED:
+        # Nobody has asked again yet.
+        return Decision(before, Reason.CHILD_REFUSED, creations, (event,))
     message = _queued(prunejob) or _waiting(before)
     status = said(before, VariantState.PENDING, Reason.STARTING, message)
-    return Decision(status, Reason.STARTING, tuple(CreateObject(item) for item in made), (event,))
+    return Decision(status, Reason.STARTING, creations, (event,))
 
 
 @dataclass(frozen=True)

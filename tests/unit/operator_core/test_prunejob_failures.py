@@ -10,7 +10,9 @@ import pytest
 from coppice_api.base import Provenance
 from coppice_api.constants import MAX_REPORT_BYTES, Reason
 from coppice_api.run import Outcome, Progress, RunReport
-from tests.unit.operator_core.world import ROLLOUT, Json, World, report, settled
+from coppice_operator.plan import CreateObject
+from coppice_operator.prunejob.observation import Refusal
+from tests.unit.operator_core.world import ROLLOUT, Json, World, met, report, settled
 
 GPU = {"name": "h100", "nodeSelector": {"nvidia.com/gpu.product": "H100"},
        "resources": {"limits": {"nvidia.com/gpu": "1", "memory": "16Gi"}}}  # fmt: skip
@@ -227,3 +229,57 @@ def test_a_pod_that_stops_answering_is_said_until_it_answers_again() -> None:
     world.step()
     assert world.condition("Ready") == ("False", Reason.RUNNING)
     settled(world)
+
+
+def test_a_job_that_the_api_server_does_not_take_is_said_and_asked_for_when_it_is_due() -> None:
+    world = World(hardware=[{"name": "h100", "nodes": 2}, {"name": "l4"}])
+    names = [action.manifest["metadata"]["name"] for action in world.plan().actions if isinstance(action, CreateObject)]
+    (service, job) = names[:2]
+    world.refused = dict.fromkeys((service, job), Refusal("the API server does not take it: exceeded quota", 8.0))
+    decided = world.step()
+    assert world.condition("Ready") == ("False", Reason.CHILD_REFUSED)
+    assert "exceeded quota" in world.message("Ready")
+    not_ready(world)
+    # The other class starts.
+    assert [job["metadata"]["labels"]["coppice.dev/hardware"] for job in world.jobs.values()] == ["l4"]
+    assert decided.requeue_after_seconds == 8.0
+    settled(world)
+    world.refused = dict.fromkeys((service, job), Refusal("the API server does not take it: exceeded quota"))
+    asked = [action.manifest["metadata"]["name"] for action in world.step().actions if isinstance(action, CreateObject)]
+    assert asked == [service, job]
+    # Taken.
+    world.refused = {}
+    world.step()
+    assert world.condition("Ready") == ("False", Reason.STARTING)
+
+
+def test_an_operator_that_begins_again_does_not_take_a_refusal_back_before_it_has_asked() -> None:
+    world = World()
+    (action,) = world.plan().actions
+    assert isinstance(action, CreateObject)
+    world.refused = {action.manifest["metadata"]["name"]: Refusal("the API server does not take it: no", 8.0)}
+    world.step()
+    world.refused = {}
+    again = world.plan()
+    assert again.status == world.prunejob["status"]
+    assert again.actions == (action,)
+
+
+def test_a_rollout_that_the_api_server_does_not_take_is_said_and_asked_for_when_it_is_due() -> None:
+    world = met(**ROLLOUT)
+    (name,) = world.rollouts
+    world.rollouts.clear()
+    world.refused = {name: Refusal("the API server does not take it: no such right", 4.0)}
+    decided = world.step()
+    assert (decided.actions, decided.requeue_after_seconds) == ((), 4.0)
+    assert world.condition("Ready") == ("False", Reason.CHILD_REFUSED)
+    assert world.condition("TargetMet") == ("True", Reason.TARGET_MET)
+    assert world.condition("RolledOut") == ("False", Reason.CHILD_REFUSED)
+    not_ready(world)
+    settled(world)
+    world.refused = {}
+    assert world.plan().status == world.prunejob["status"]
+    world.step()
+    assert name in world.rollouts
+    world.step()
+    assert world.condition("Ready") == ("False", Reason.ROLLING_OUT)

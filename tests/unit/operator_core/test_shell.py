@@ -12,7 +12,8 @@ from coppice_operator.cache import Cache
 from coppice_operator.kube import KubeError, collection_path, object_path
 from coppice_operator.plan import ApplyObject, CreateObject, DeleteObject, Event, EventType, JsonPatchObject, Plan
 from coppice_operator.queue import FIRST_BACK_OFF_SECONDS, LAST_BACK_OFF_SECONDS, Key, WorkQueue
-from coppice_operator.writer import StaleError, Writer
+from coppice_operator.refusals import FIRST_WAIT_SECONDS, LAST_WAIT_SECONDS, Refusals
+from coppice_operator.writer import RefusedError, StaleError, Writer
 
 Json = dict[str, Any]
 A, B = Key("PruneJob", "default", "a"), Key("PruneJob", "default", "b")
@@ -252,13 +253,61 @@ async def test_a_child_that_is_refused_is_told_of_and_holds_up_no_other(status: 
 
     kube._do = refusing  # type: ignore[method-assign]
     subject, cache, _ = writer(kube)
-    with pytest.raises(KubeError, match="quota exceeded"):
-        await subject.carry_out(Plan(None, (CreateObject(JOB), CreateObject(other)), (EVENT,)), "PruneJob", item())
+    plan = Plan(None, (CreateObject(JOB), CreateObject(other)), (EVENT,))
+    with pytest.raises(RefusedError, match="quota exceeded") as refusal:
+        await subject.carry_out(plan, "PruneJob", item())
+    assert list(refusal.value.children) == ["j"]
     assert cache.get("Job", ("default", "k")) is not None
     told = [body for verb, path, body in kube.requests if path.endswith("/events")]
-    assert [(event["type"], event["reason"]) for event in told] == [("Warning", "Refused")]
-    assert "Job j was refused" in told[0]["message"]
+    assert [(event["type"], event["reason"]) for event in told] == [("Warning", "ChildRefused")]
+    assert "the API server does not take Job j: " in told[0]["message"]
     assert "quota exceeded" in told[0]["message"]
+
+
+async def test_what_is_refused_again_in_the_same_words_is_told_once_and_a_job_waits_for_its_service() -> None:
+    kube = FakeKube({"create": 403})
+    ours = {"labels": {"coppice.dev/hardware": "h100"}}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "default", **ours}}
+    plan = Plan(None, (CreateObject(service), CreateObject({**JOB, "metadata": {**JOB["metadata"], **ours}})))
+    subject = writer(kube)[0]
+    with pytest.raises(RefusedError) as refusal:
+        await subject.carry_out(plan, "PruneJob", item())
+    # The second is of the Event, which is refused too.
+    assert [path.rpartition("/")[2] for _, path, _ in kube.requests] == ["services", "events"]
+    assert set(refusal.value.children) == {"s", "j"}
+    kube.requests.clear()
+    with pytest.raises(RefusedError):
+        await subject.carry_out(plan, "PruneJob", item(), list(refusal.value.children.values()))
+    assert [path.rpartition("/")[2] for _, path, _ in kube.requests] == ["services"]
+
+
+def test_the_api_server_is_asked_again_after_longer_and_longer_waits_whatever_happens_meanwhile() -> None:
+    clock = Clock()
+    refusals = Refusals(clock)
+    waits = []
+    for _ in range(9):
+        waits.append(refusals.note(A, {"j": "no"}))
+        assert refusals.of(A)["j"].wait_seconds == pytest.approx(waits[-1])
+        clock.seconds += waits[-1] / 2
+        assert refusals.of(A)["j"].wait_seconds > 0
+        clock.seconds += waits[-1]
+        assert refusals.of(A)["j"].wait_seconds == 0
+    assert FIRST_WAIT_SECONDS <= waits[0] <= FIRST_WAIT_SECONDS * 1.2
+    assert LAST_WAIT_SECONDS <= waits[-1] <= LAST_WAIT_SECONDS * 1.2
+    assert refusals.of(B) == {}
+    refusals.forget(A)
+    assert refusals.of(A) == {}
+
+
+def test_a_child_that_is_not_asked_for_yet_stays_refused_when_another_is() -> None:
+    clock = Clock()
+    refusals = Refusals(clock)
+    refusals.note(A, {"j": "no"})
+    refusals.note(A, {"k": "no"})
+    assert set(refusals.of(A)) == {"j", "k"}
+    clock.seconds += 10
+    refusals.note(A, {"k": "no"})
+    assert set(refusals.of(A)) == {"k"}
 
 
 async def test_a_server_that_fails_is_not_taken_for_staleness() -> None:

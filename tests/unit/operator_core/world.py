@@ -9,7 +9,7 @@ from coppice_api.base import Provenance
 from coppice_api.prunejob import PruneJob
 from coppice_api.run import ModelFigures, Outcome, Progress, ReportedArtifact, RunReport
 from coppice_operator.plan import ApplyObject, CreateObject, DeleteObject, PatchObject, Plan
-from coppice_operator.prunejob.observation import PruneJobObservation
+from coppice_operator.prunejob.observation import PruneJobObservation, Refusal
 from coppice_operator.prunejob.plan import plan
 from tests.builders import DIGEST, prune_job
 
@@ -42,13 +42,15 @@ class World:
         self.progress: dict[str, Progress] = {}
         self.silent_since: dict[str, datetime] = {}
         self.services: dict[str, Json] = {}
+        self.refused: dict[str, Refusal] = {}
         self.now = NOW
 
     def plan(self) -> Plan:
         return plan(
             PruneJobObservation(
                 prunejob=self.prunejob, jobs=self.jobs, pods=tuple(self.pods), progress=self.progress,
-                silent_since=self.silent_since, rollouts=self.rollouts, default_image="coppice:test",
+                silent_since=self.silent_since, rollouts=self.rollouts, refused=self.refused,
+                default_image="coppice:test",
             ),
             self.now,
         )  # fmt: skip

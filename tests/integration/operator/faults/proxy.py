@@ -197,6 +197,10 @@ class FaultProxy:
         """Let everything pass from now on."""
         self._faults.clear()
 
+    def count(self, verb: str, resource: str) -> int:
+        """Return how often something was asked for."""
+        return sum((request.verb, request.resource) == (verb, resource) for request in self.requests)
+
     def drop_watches(self) -> int:
         """End every watch in the middle, as a load balancer does, and return how many there were."""
         watches = list(self._watches)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from devcluster import Cluster
 from tests.integration.conftest import Kubectl
+from tests.integration.operator.faults.api import ApiError
 from tests.integration.operator.faults.proxy import READS, Cut, Effect, Gone, Refuse, Slow, wait_until_struck
 from tests.integration.operator.faults.world import World
 
@@ -158,15 +158,9 @@ def test_two_operators_at_once_make_one_job(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "allowed",
-    [
-        pytest.param(lambda rule: "jobs" not in rule["resources"], id="no Jobs"),
-        pytest.param(lambda rule: "prunejobs/status" not in rule["resources"], id="no status"),
-    ],
+    "missing", [pytest.param("jobs", id="no Jobs"), pytest.param("prunejobs/status", id="no status")]
 )
-def test_a_permission_that_is_lost_and_given_back(
-    world: World, cluster: Cluster, allowed: Callable[[dict[str, list[str]]], bool]
-) -> None:
+def test_a_permission_that_is_lost_and_given_back(world: World, cluster: Cluster, missing: str) -> None:
     ours = ["coppice.dev"]
     rules = [
         {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list", "watch", "create", "patch"]},
@@ -194,13 +188,64 @@ def test_a_permission_that_is_lost_and_given_back(
     )  # fmt: skip
     world.become(made["status"]["token"])
     world.until(world.operator.ready, "the operator with a service account")
-    world.api.merge(world.name, "roles", "operator", {"rules": [*filter(allowed, rules), reading]})
+    left = [rule for rule in rules if missing not in rule["resources"]]
+    world.api.merge(world.name, "roles", "operator", {"rules": [*left, reading]})
     world.prunejob()
     world.until(lambda: "forbidden" in world.operator.log.read_text(), "the refusal")
+    if missing == "jobs":
+        world.until(lambda: world.condition("Ready")[1] == "ChildRefused", "what is said of it")
+        assert "cannot create resource" in world.condition("Ready")[2]
+        assert world.condition("Reconciling")[0] == "True"
     assert world.created_jobs() == 0
     world.api.merge(world.name, "roles", "operator", {"rules": rules})
     world.until(world.jobs, "the Job")
     finish_ready(world)
+
+
+def test_a_policy_against_the_job_is_said_and_asked_with_patience(world: World) -> None:
+    policy = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": world.name}}
+    root = "/apis/admissionregistration.k8s.io/v1"
+    rule = {"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}
+    here = {"matchLabels": {"kubernetes.io/metadata.name": world.name}}
+    spec = {
+        "matchConstraints": {"resourceRules": [rule], "namespaceSelector": here},
+        "validations": [{"expression": "false", "message": "GPUs are for those who asked the board"}],
+    }
+    binding = {"policyName": world.name, "validationActions": ["Deny"]}
+    try:
+        world.api.call("POST", f"{root}/validatingadmissionpolicies", {**policy, "spec": spec})
+        world.api.call("POST", f"{root}/validatingadmissionpolicybindings", {**policy, "spec": binding})
+        world.until(lambda: _denied(world), "the policy is in force")
+        world.prunejob()
+        world.until(lambda: world.condition("Ready")[1] == "ChildRefused", "the refusal")
+        assert "GPUs are for those who asked the board. Mend what it names" in world.condition("Ready")[2]
+        assert "ChildRefused: the API server does not take Job digits-" in world.events()
+        asked = world.proxy.count("create", "jobs")
+        # What happens meanwhile makes it ask no sooner.
+        for number in range(20):
+            world.edit("prunejobs", "digits", metadata={"annotations": {"seen": str(number)}})
+        world.until(lambda: world.proxy.count("create", "jobs") > asked, "it is asked again")
+        assert world.proxy.count("create", "jobs") <= asked + 3
+        writes = sum(write.kind == "patch prunejobs/status" for write in world.proxy.writes)
+        assert writes <= 2
+    finally:
+        world.api.call("DELETE", f"{root}/validatingadmissionpolicybindings/{world.name}")
+        world.api.call("DELETE", f"{root}/validatingadmissionpolicies/{world.name}")
+    finish_ready(world)
+
+
+def _denied(world: World) -> bool:
+    try:
+        world.api.call("POST", f"/apis/batch/v1/namespaces/{world.name}/jobs?dryRun=All", _ANY_JOB)
+    except ApiError as error:
+        return "the board" in str(error)
+    return False
+
+
+_ANY_JOB = {
+    "metadata": {"name": "any"},
+    "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}},
+}
 
 
 def test_a_quota_that_forbids_pods_is_told_by_the_job_and_lifted(world: World) -> None:
