@@ -332,12 +332,33 @@ STRATEGY_RULES = validations(
 
 
 class CheckPreset(StrEnum):
-    """Queries that come with Coppice, for the metrics of its example server."""
+    """Queries that come with Coppice, for its example server, DCGM exporter, Kepler, vLLM, Triton and KServe.
+
+    docs/analysis.md has what each measures.
+    """
 
     ENERGY_PER_INFERENCE = "energyPerInference"
     ACCURACY = "accuracy"
     ERROR_RATE = "errorRate"
     LATENCY_P99 = "latencyP99"
+    DCGM_ENERGY_PER_INFERENCE = "dcgmEnergyPerInference"
+    DCGM_ENERGY_PER_TOKEN = "dcgmEnergyPerToken"  # noqa: S105
+    DCGM_ENERGY_PER_TRITON_INFERENCE = "dcgmEnergyPerTritonInference"
+    DCGM_ENERGY_PER_KSERVE_PREDICTION = "dcgmEnergyPerKServePrediction"
+    KEPLER_ENERGY_PER_INFERENCE = "keplerEnergyPerInference"
+    KEPLER_ENERGY_PER_TOKEN = "keplerEnergyPerToken"  # noqa: S105
+    KEPLER_ENERGY_PER_TRITON_INFERENCE = "keplerEnergyPerTritonInference"
+    KEPLER_ENERGY_PER_KSERVE_PREDICTION = "keplerEnergyPerKServePrediction"
+    VLLM_ERROR_RATE = "vllmErrorRate"
+    VLLM_LATENCY_P99 = "vllmLatencyP99"
+    VLLM_TIME_TO_FIRST_TOKEN_P99 = "vllmTimeToFirstTokenP99"  # noqa: S105
+    VLLM_TIME_PER_TOKEN_P99 = "vllmTimePerTokenP99"  # noqa: S105
+    TRITON_ENERGY_PER_INFERENCE = "tritonEnergyPerInference"
+    TRITON_ERROR_RATE = "tritonErrorRate"
+    TRITON_LATENCY_MEAN = "tritonLatencyMean"
+    TRITON_LATENCY_P99 = "tritonLatencyP99"
+    KSERVE_ERROR_RATE = "kserveErrorRate"
+    KSERVE_LATENCY_P99 = "kserveLatencyP99"
 
 
 class Comparison(StrEnum):
@@ -383,7 +404,8 @@ class Check(ApiModel):
     name: DnsLabel
     """Name of the check."""
     preset: CheckPreset | None = None
-    """energyPerInference, accuracy, errorRate or latencyP99."""
+    """A query that comes with Coppice; docs/analysis.md has the table. Every available pod of the target has to report
+    for there to be a number."""
     query: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """PromQL giving one number for one target; $namespace, $target, $digest and $window are filled in. With compare
     Canary $target is a regular expression: write it after =~."""

@@ -83,11 +83,12 @@ def prometheus(
         running.stop()
 
 
-def scraping(targets: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+def scraping(targets: Mapping[str, Mapping[str, str]], *, honor_labels: bool = False) -> dict[str, Any]:
     """Return a configuration.
 
     Args:
         targets: host:port/path of each target, and the labels that a service discovery would give it.
+        honor_labels: Whether a target's own labels win over those; else they are renamed to exported_...
     """
     jobs = []
     for number, (target, labels) in enumerate(targets.items()):
@@ -96,6 +97,7 @@ def scraping(targets: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
             {
                 "job_name": f"target-{number}",
                 "metrics_path": f"/{path}",
+                "honor_labels": honor_labels,
                 "static_configs": [{"targets": [address], "labels": dict(labels)}],
             }
         )

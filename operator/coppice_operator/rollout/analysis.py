@@ -3,7 +3,8 @@
 A check on a target is asked every intervalSeconds: with compare Before once before the target is touched (a
 baseline, again until there is one), for the targets of the current wave from one interval (or initialDelaySeconds)
 after all of them became available, for those of earlier waves all the time, and once more when the bake time is
-over. With compare Canary the rest of the fleet is asked at the same moments.
+over. A query that cannot tell pods of the old model waits until they have left its window. With compare Canary the
+rest of the fleet is asked at the same moments.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from coppice_operator.conditions import instant
 from coppice_operator.rollout.claims import FINISHED
 from coppice_operator.rollout.draft import MAX_CHECK_ENTRIES, Draft
 from coppice_operator.rollout.observation import RolloutObservation
-from coppice_operator.rollout.presets import ANY_DIGEST, promql
+from coppice_operator.rollout.presets import ANY_DIGEST, promql, settling_seconds
 from coppice_operator.rollout.question import Answer, Purpose, Query, QueryKey
 from coppice_operator.rollout.validation import refusal
+from coppice_operator.rollout.workload import available_pods
 
 MAX_REST = 50
 """So many targets stand for the rest of a larger fleet: their names are in the query."""
@@ -93,7 +95,10 @@ def due_at(draft: Draft, check: Check, target: TargetStatus, purpose: Purpose) -
         if available is None:
             return None
         delay = check.initial_delay_seconds
-        start = available + (interval if delay is None else timedelta(seconds=delay))
+        start = available + max(
+            interval if delay is None else timedelta(seconds=delay),
+            timedelta(seconds=settling_seconds(check, analysis.window_seconds)),
+        )
     due = asked + interval if asked else start
     end = bake_end(draft)
     if end is not None and asked is not None and asked < end:
@@ -155,10 +160,12 @@ def _asks(draft: Draft) -> bool:
 
 def _query(draft: Draft, analysis: Analysis, check: Check, target: TargetStatus, purpose: Purpose) -> Query:
     digest = draft.model_of(target).sha256 if purpose is Purpose.CURRENT else ANY_DIGEST
+    targets = rest_of(draft, check, target) if purpose is Purpose.REST else [target.name]
     text = promql(
         check,
         namespace=draft.namespace,
-        targets=rest_of(draft, check, target) if purpose is Purpose.REST else [target.name],
+        targets=targets,
+        available=sum(available_pods(draft.workloads[name]) for name in targets if name in draft.workloads),
         digest=digest,
         window_seconds=analysis.window_seconds,
     )

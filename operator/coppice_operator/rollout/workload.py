@@ -84,6 +84,11 @@ def unhealthy(workload: JsonObject) -> str | None:
     return None
 
 
+def available_pods(workload: JsonObject) -> int:
+    """Return how many pods are available."""
+    return int((workload.get("status") or {}).get("availableReplicas", 0))
+
+
 def complete(workload: JsonObject) -> bool:
     """Return whether every replica is of the current template and available, as `kubectl rollout status` judges."""
     if not _observed(workload) or deadline_exceeded(workload):

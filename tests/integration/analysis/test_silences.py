@@ -39,6 +39,12 @@ def has_no_traffic(on: Scene) -> None:
     wait_for(lambda: on.server.value(f"sum(rate(coppice_served_requests_total[{WINDOW_SECONDS}s]))") == 0, "no traffic")
 
 
+def tells_only_half(on: Scene) -> None:
+    counters = on.pages[pod("digits-a")].counters
+    on.pages[pod("digits-a")].counters = {name: rate for name, rate in counters.items() if "energy" not in name}
+    wait_for(lambda: not shown(on, "coppice_served_energy_joules_total"), "half of the series")
+
+
 def nothing(on: Scene) -> None:
     pass
 
@@ -48,6 +54,7 @@ CASES: dict[str, tuple[Callable[[Scene], None], dict[str, Any], str]] = {
     "empty": (nothing, {"query": 'nothing{pod=~"$target-.*"}'}, "the query gives no series"),
     "NaN": (has_no_traffic, {"preset": "errorRate"}, "the query gives NaN"),
     "stale": (stops_reporting, ACCURACY, "the query gives no series"),
+    "partial": (tells_only_half, {"preset": "energyPerInference"}, "the query gives no series"),
     "down": (goes_down, ACCURACY, "cannot ask http://127.0.0.1"),
     "wrong URL": (is_elsewhere, ACCURACY, "is analysis.prometheus.address the base URL of a Prometheus?"),
     "slow": (nothing, {"query": SLOW}, ""),
@@ -65,7 +72,8 @@ def on(running: Scene) -> Iterator[Scene]:
     """The scene as it is when all is well."""
     page = running.pages[pod("digits-a")]
     counters = dict(page.counters)
-    wait_for(lambda: shown(running, "coppice_served_accuracy_ratio"), "series")
+    for metric in ("coppice_served_accuracy_ratio", "coppice_served_energy_joules_total"):
+        wait_for(lambda metric=metric: shown(running, metric), "series")
     yield running
     page.up, page.counters, running.suffix = True, counters, ""
     if running.server.process is None:
