@@ -37,6 +37,11 @@ bench-operator: $(STAMP) ## Settle up to 10,000 PruneJobs, beside a reference op
 	@$(BIN)/python -m devcluster build > /dev/null
 	@$(BIN)/python -m tests.bench operator $(if $(filter 1,$(QUICK)),--quick)
 
+.PHONY: bench-rollout
+bench-rollout: $(STAMP) ## Bring a model to 300 Deployments and a bad one back, the operator killed on the way (QUICK=1: 40)
+	@$(BIN)/python -m devcluster build > /dev/null
+	@$(BIN)/python -m tests.bench rollout $(if $(filter 1,$(QUICK)),--quick)
+
 .PHONY: bench-engine
 bench-engine: $(STAMP) ## Compare what methods save at an accuracy budget (hours; QUICK=1 for a look; SEEDS=, CASES=, DOCUMENT=1)
 	@$(BIN)/python -m tests.bench.engine

@@ -8,10 +8,15 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench import operator, prediction, transformer
+from tests.bench import operator, prediction, rollout, transformer
 from tests.bench.machine import machine
 
-BENCHES = {"operator": operator.bench, "prediction": prediction.bench, "transformer": transformer.bench}
+BENCHES = {
+    "operator": operator.bench,
+    "prediction": prediction.bench,
+    "rollout": rollout.bench,
+    "transformer": transformer.bench,
+}
 ROOT = Path(__file__).parents[2]
 
 

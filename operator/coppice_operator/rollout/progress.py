@@ -16,6 +16,7 @@ from coppice_operator.plan import EventType, JsonObject
 from coppice_operator.rollout.analysis import Purpose, bake_end, canary_fault, due_at, watched
 from coppice_operator.rollout.claims import claims
 from coppice_operator.rollout.draft import RETRY_SECONDS, SOON_SECONDS, Draft, Verdict, stamp
+from coppice_operator.rollout.gathering import seconds_to_wait
 from coppice_operator.rollout.git import free_slots, key_fault, through_git
 from coppice_operator.rollout.gitops import allows_direct, gitops_owner
 from coppice_operator.rollout.history import revisions
@@ -162,8 +163,27 @@ def observe_targets(draft: Draft) -> Failure | None:
         if isinstance(seen, Failure):
             return seen
         targets.append(seen)
-    draft.targets = targets
+    draft.targets = _gathered(draft, targets)
     return None
+
+
+def _gathered(draft: Draft, targets: list[TargetStatus]) -> list[TargetStatus]:
+    """Return the targets, those that have just arrived as before while others are expected to arrive shortly."""
+    arrived = {
+        target.name
+        for before, target in zip(draft.targets, targets, strict=True)
+        if (before.state, target.state) == (TargetState.UPDATING, TargetState.UPDATED)
+    }
+    wait = seconds_to_wait(
+        [draft.workloads[name] for name in arrived],
+        moving=sum(target.state is TargetState.UPDATING for target in targets),
+        most=draft.spec.strategy.max_unavailable,
+        now=draft.now,
+    )
+    if not wait:
+        return targets
+    draft.wake_after(wait)
+    return [before if target.name in arrived else target for before, target in zip(draft.targets, targets, strict=True)]
 
 
 def _observe(draft: Draft, target: TargetStatus, workload: JsonObject, value: str | None) -> TargetStatus | Failure:

@@ -78,7 +78,7 @@ def unhealthy(workload: JsonObject) -> str | None:
         return f"{title} is paused"
     if not _observed(workload):
         return f"{title} has a change that its controller has not seen yet"
-    available = _condition(workload, "Available")
+    available = condition(workload, "Available")
     if available is None or available.get("status") != "True":
         return f"{title} is not available"
     return None
@@ -102,13 +102,13 @@ def complete(workload: JsonObject) -> bool:
 
 def deadline_exceeded(workload: JsonObject) -> bool:
     """Return whether the Deployment's own progressDeadlineSeconds passed on its current template."""
-    progressing = _condition(workload, "Progressing")
+    progressing = condition(workload, "Progressing")
     return _observed(workload) and progressing is not None and progressing.get("reason") == "ProgressDeadlineExceeded"
 
 
 def unavailable_for(workload: JsonObject, now: datetime) -> timedelta:
     """Return how long the Deployment has said that it is not available; zero when it does not say so."""
-    available = _condition(workload, "Available")
+    available = condition(workload, "Available")
     since = instant(available.get("lastTransitionTime")) if available and available.get("status") == "False" else None
     return now - since if since else timedelta(0)
 
@@ -122,6 +122,7 @@ def _observed(workload: JsonObject) -> bool:
     return bool((workload.get("status") or {}).get("observedGeneration", 0) >= generation)
 
 
-def _condition(workload: JsonObject, kind: str) -> JsonObject | None:
+def condition(workload: JsonObject, kind: str) -> JsonObject | None:
+    """Return a condition of its status, None where there is none."""
     conditions: list[JsonObject] = (workload.get("status") or {}).get("conditions") or []
     return next((condition for condition in conditions if condition.get("type") == kind), None)
