@@ -96,7 +96,7 @@ lock: $(STAMP) ## Resolve requirements/*.txt again from pyproject.toml (UPGRADE=
 
 .PHONY: docs
 docs: $(STAMP) ## Build the site of docs/ in build/docs, strictly
-	@$(BIN)/python -m mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 ##@ Set-up
 

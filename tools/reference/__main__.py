@@ -1,4 +1,4 @@
-"""`python -m reference`: writes docs/reference/ from the code, or says whether it is up to date."""
+"""`python -m reference`: writes the pages of docs/ that the code knows best, or says whether they are up to date."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from coppice_api.crd import RESOURCES
-from reference import chart, commands, exits, reasons, resource
+from reference import chart, commands, equation3, exits, reasons, resource
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "reference"
@@ -18,7 +18,10 @@ def generated() -> dict[Path, str]:
     pages = {f"{kind.KIND.lower()}.md": resource.page(kind) for kind in RESOURCES}
     pages |= {"commands.md": commands.page(), "exit-codes.md": exits.page(), "reasons.md": reasons.page(),
               "chart.md": chart.page()}  # fmt: skip
-    return {FOLDER / name: text for name, text in pages.items()}
+    return {
+        **{FOLDER / name: text for name, text in pages.items()},
+        ROOT / "docs" / "concepts" / "equation-3.md": equation3.page(),
+    }
 
 
 def main() -> int:

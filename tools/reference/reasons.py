@@ -52,7 +52,8 @@ ADVICE: dict[str, str] = {
     "ROLLED_OUT": "Nothing.",
     "NO_ROLLOUT": "Nothing.",
     "WAITING": NOTHING,
-    "WAITING_FOR_APPROVAL": "`coppice rollout approve NAME`, or set `strategy.approvedWave`.",
+    "WAITING_FOR_APPROVAL": "`coppice rollout approve NAME`, or set `strategy.approvedWave`: "
+    "[approving waves](../how-to/approve.md).",
     "PAUSED": "`coppice rollout resume NAME`, or set `spec.paused` to false.",
     "ANALYSIS_FAILED": "`status.checks[]` has what was asked and what came back. The old model is back, unless "
                        "`onFailure: Hold`.",

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import yaml
 
 from coppice_api import crd
 from coppice_api.prunejob import PruneJob
+from tests import pages
+from tests.pages import commands
 
 ELSEWHERE = {
     "make demo": "tests/e2e/first_light/test_demo.py",
@@ -23,20 +26,13 @@ ELSEWHERE = {
 }
 
 
-def commands(document: Path) -> list[str]:
-    """Return the commands of a document's console blocks, in order."""
-    blocks = re.findall(r"^```console\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
-    return [line.removeprefix("$ ").partition("  #")[0].strip() for line in lines if line.startswith("$ ")]
-
-
 def run_here(document: Path) -> list[str]:
     return [line for line in commands(document) if not line.startswith(tuple(ELSEWHERE))]
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", ["README.md", "examples/01-minimal/README.md"])
-def test_the_commands_of_a_document_work(name: str, repository: Path) -> None:
+@pytest.mark.parametrize("name", pages.FROM_A_CHECKOUT)
+def test_the_commands_of_a_document_work(name: str, repository: Path, tmp_path: Path) -> None:
     shutil.rmtree("/tmp/coppice/runs", ignore_errors=True)
     script = "\n".join(["set -euo pipefail", *run_here(repository / name)])
     result = subprocess.run(
@@ -46,6 +42,13 @@ def test_the_commands_of_a_document_work(name: str, repository: Path) -> None:
     assert result.returncode == 0, f"{script}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
     assert "TargetMet: " in result.stdout
     assert "(estimated" in result.stdout
+    if name == "docs/start.md":
+        environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        assert "paid back after" in pages.follow(repository / "docs" / "how-to" / "cost.md", tmp_path, environment)
+
+
+def test_the_smallest_example_shows_commands_of_the_readme(repository: Path) -> None:
+    assert set(commands(repository / "examples/01-minimal/README.md")) < set(commands(repository / "README.md"))
 
 
 def test_the_manifests_a_document_shows_are_valid(repository: Path) -> None:
@@ -57,8 +60,10 @@ def test_the_manifests_a_document_shows_are_valid(repository: Path) -> None:
 
 def test_every_other_document_with_commands_is_known(repository: Path) -> None:
     documents = [path for folder in ("examples", "tools", "docs") for path in (repository / folder).rglob("*.md")]
+    followed = {repository / name for kind in (pages.FROM_A_CHECKOUT, pages.ON_A_LAPTOP, pages.IN_A_CLUSTER,
+                                                pages.WITH_HELM, pages.BY_THEMSELVES) for name in kind}  # fmt: skip
     for document in [*documents, repository / "CONTRIBUTING.md"]:
-        if document.parent.name in ("01-minimal", "inference-server"):
+        if document in followed or document.parent.name == "inference-server":
             continue
         assert run_here(document) == [], f"{document} shows commands that no test runs"
 
