@@ -24,9 +24,17 @@ here. What the chart makes and how it behaves on upgrades is in `charts/coppice/
 _RIGHTS = """\
 ## The operator's rights
 
-From the template that makes them. `namespaces: []` gives them in a ClusterRole, a list in a Role for each. With leader
-election it may also `create` Leases in its own namespace, and `get` and `update` the one of its release.
+From the template that makes them. `namespaces: []` gives them in a ClusterRole, a list in a Role for each; those on
+Leases are in the release's namespace. A test compares this table with what helm renders.
 """
+Rule = tuple[list[str], list[str], list[str], str]
+OPTIONAL: list[Rule] = [
+    (["coordination.k8s.io"], ["leases"], ["create", "get", "update"],
+     "With `leaderElection.enabled`: one replica works. All but `create` on the one of the release alone."),
+    ([""], ["secrets"], ["get"],
+     "With `rbac.readSecrets` (off): credentials that a ModelRollout names, for Git or Prometheus, one by one."),
+]  # fmt: skip
+"""What the template gives under a condition."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ def page() -> str:
     values = [(f"`{item.path}`", code(json.dumps(item.default)), plain(item.comment)) for item in listed()]
     rights = [
         (code(", ".join(groups)) or "core", code(", ".join(resources)), code(", ".join(verbs)), why)
-        for groups, resources, verbs, why in granted()
+        for groups, resources, verbs, why in [*granted(), *OPTIONAL]
     ]
     return "\n".join([
         _INTRODUCTION, table(("Value", "Default", "Meaning"), values), "", _RIGHTS,
@@ -76,7 +84,7 @@ def listed() -> Iterator[Value]:
             last = said
 
 
-def granted() -> Iterator[tuple[list[str], list[str], list[str], str]]:
+def granted() -> Iterator[Rule]:
     """Give the operator's rules: groups, resources, verbs, and why."""
     template = (_CHART / "templates" / "_helpers.tpl").read_text()
     text = template.partition('{{- define "coppice.rules" -}}')[2].partition("{{- end -}}")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from devcluster import Cluster
+from reference import chart
 from tests.builders import prune_job
 from tests.integration.chart.conftest import RELEASE, SYSTEM, Helm, items
 from tests.integration.chart.operator_process import OperatorProcess, arguments, condition, finish, token_of
@@ -191,3 +193,21 @@ def test_who_uses_the_cluster_may_use_prunejobs(kubectl: Kubectl, installed: str
         ).stdout
         == "no\n"
     )
+
+
+def test_the_page_of_rights_lists_those_of_the_chart(helm: Helm) -> None:
+    rendered = helm.template("rbac.readSecrets=true")
+    assert rendered.returncode == 0, rendered.stderr
+    roles = [item for item in yaml.safe_load_all(rendered.stdout) if item and item["kind"] in ("Role", "ClusterRole")]
+    own = [role for role in roles if "aggregate-to-" not in str(role["metadata"])]
+    wanted = {triple for role in own for triple in triples(role["rules"])}
+    told = [
+        {"apiGroups": groups, "resources": resources, "verbs": verbs}
+        for groups, resources, verbs, _ in [*chart.granted(), *chart.OPTIONAL]
+    ]
+    assert set(triples(told)) == wanted
+
+
+def triples(rules: list[dict[str, list[str]]]) -> Iterator[tuple[str, str, str]]:
+    for rule in rules:
+        yield from itertools.product(rule["apiGroups"], rule["resources"], rule["verbs"])

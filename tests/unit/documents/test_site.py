@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from markdown.extensions.toc import slugify
 
-OUTSIDE = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "charts/coppice/README.md", "examples/01-minimal/README.md",
-           "examples/digits/README.md", "tools/devcluster/README.md"]  # fmt: skip
+OUTSIDE = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "charts/coppice/README.md",
+           "examples/01-minimal/README.md", "examples/digits/README.md", "tools/devcluster/README.md"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,17 @@ def test_nothing_is_fetched_from_another_host(site: Path) -> None:
             r"<(?:script|img|link|iframe)[^>]+(?:src|href)=[\"']?((?:https?:)?//[^\"' >]+)", page.read_text()
         )
         assert fetched == [], page
+
+
+def test_every_test_and_source_that_a_page_names_is_there(repository: Path) -> None:
+    for page in (repository / "docs").rglob("*.md"):
+        # Decisions speak of what was.
+        if page.parent.name == "decisions":
+            continue
+        for name in re.findall(
+            r"`((?:api|operator|pruner|cli|tests|tools|charts|examples|alerts)/[\w./-]+)", page.read_text()
+        ):
+            assert (repository / name).exists(), f"{page.name} names {name}"
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
