@@ -40,6 +40,8 @@ class Claim(ApiModel):
 
     provenance: Provenance
     """Whether the energy was measured or estimated."""
+    sha256: Sha256 | None = None
+    """Digest of the model that was measured; a claim for another model than models[].sha256 does not ship."""
     energy_reduction_percent: SignedDecimal | None = None
     """Energy per inference saved against the dense model."""
     energy_reduction_low_percent: SignedDecimal | None = None
@@ -61,8 +63,20 @@ class RolloutModel(ApiModel):
     """Directory of the bundle."""
     sha256: Sha256
     """Digest of its manifest.json; travels with the URI as #sha256=<digest> so that servers can verify it."""
+    node_selector: LabelMap | None = None
+    """Labels of the nodes it was made for: the hardware class's. A target whose pods may run on other nodes is not
+    touched, unless it carries the annotation coppice.dev/allow-hardware: "true"."""
     claim: Claim | None = None
     """What is claimed of it."""
+
+
+class MinimumClaim(ApiModel):
+    """The least that must be claimed of every model; a model without a claim does not ship then."""
+
+    energy_reduction_percent: SignedDecimal | None = None
+    """Energy per inference saved, which the whole 95 % interval must reach; absent, it must lie above 0."""
+    max_accuracy_drop_points: SignedDecimal | None = None
+    """Points of accuracy that the model may have lost against the dense one."""
 
 
 class TargetKind(StrEnum):
@@ -499,6 +513,8 @@ class RolloutTemplate(ApiModel):
     """How fast."""
     analysis: Analysis | None = None
     """What must hold. Absent: availability alone decides."""
+    minimum_claim: MinimumClaim | None = None
+    """What must be claimed of a model for it to ship."""
     on_failure: OnFailure = OnFailure.ROLLBACK
     """Rollback or Hold."""
     paused: bool = False
@@ -611,6 +627,31 @@ class CheckStatus(StatusModel):
     """When it was last asked."""
 
 
+class CheckSummary(StatusModel):
+    """One check over all watched targets: its worst verdict, and whose that is."""
+
+    name: DnsLabel
+    """The check."""
+    state: CheckState
+    """The worst verdict: Failing, Refused, Error, NoData, Inconclusive, Passing, in this order."""
+    target: DnsSubdomain
+    """The target whose verdict that is; of several, the one judged last."""
+    value: ShortString | None = None
+    """Its value."""
+    baseline: ShortString | None = None
+    """What that is compared with."""
+    message: Message | None = None
+    """What was asked and what came back, in one sentence."""
+    checked_time: Timestamp | None = None
+    """When it was last asked."""
+    targets: Annotated[int, Field(ge=0)] = 0
+    """Targets that were judged."""
+    passing_targets: Annotated[int, Field(ge=0)] = 0
+    """How many of them pass."""
+    failures: Annotated[int, Field(ge=0)] = 0
+    """Failed results in this wave, over all of them; failureLimit is their limit."""
+
+
 class GitState(StrEnum):
     """How far the last change is on its way through Git."""
 
@@ -692,6 +733,14 @@ class ModelRolloutStatus(StatusModel):
         list[CheckStatus], Field(max_length=512, json_schema_extra={"x-kubernetes-list-type": "atomic"})
     ] = []
     """The checks of the current wave."""
+    check_summaries: Annotated[
+        list[CheckSummary],
+        Field(
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = []
+    """The same, one entry a check: its worst verdict and whose that is. Kept when the rollout has ended."""
     git: GitStatus | None = None
     """With delivery Git: the last change."""
     history: Annotated[

@@ -231,6 +231,7 @@ class Reconciler:
                 if other["metadata"]["name"] != name
             ),
             workloads=tuple(self._cache.in_namespace("Deployment", namespace)),
+            prunejobs=tuple(self._cache.in_namespace("PruneJob", namespace)),
             published=self.publisher.of(item["metadata"].get("uid", "")),
         )
         queries = due_queries(observation, self._now())

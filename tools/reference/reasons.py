@@ -73,6 +73,10 @@ ADVICE: dict[str, str] = {
     "TARGET_CLAIMED": "Wait for the older rollout, or name it in `spec.replaces`.",
     "GIT_FAILED": "`status.git.message` has the server's words; it is tried again by itself.",
     "WAITING_FOR_MERGE": "Merge the branch that `status.git` names.",
+    "CLAIM_TOO_WEAK": "Measure longer (`measurement.pairs`), prune again, or ask for less in `minimumClaim`.",
+    "DIGEST_MISMATCH": "Take URI and digest of one `status.variants[].artifact`, in a new rollout.",
+    "HARDWARE_MISMATCH": "Give the target's pods the model's `nodeSelector`, choose the model of their hardware, or "
+                         'set `coppice.dev/allow-hardware: "true"` on the target.',
     "PROVENANCE_TOO_LOW": "Measure where there is a counter, or say `minimumProvenance: Estimated`.",
     "PROGRESS_DEADLINE_EXCEEDED": "`kubectl describe` the target: why does its pod not become ready?",
 }  # fmt: skip

@@ -199,13 +199,16 @@ def rollout_name(prunejob: PruneJob, variants: Sequence[VariantStatus]) -> str:
 def rollout_spec(prunejob: PruneJob, variants: Sequence[VariantStatus]) -> ModelRolloutSpec:
     """Return the spec of the ModelRollout: the template, the models found, and what is claimed of them."""
     assert prunejob.spec.rollout is not None
+    selectors = {hardware.name: hardware.node_selector for hardware in prunejob.spec.hardware}
     models = [
         RolloutModel(
             name=variant.hardware,
             uri=variant.artifact.uri,
             sha256=variant.artifact.sha256,
+            node_selector=selectors.get(variant.hardware),
             claim=Claim(
                 provenance=variant.provenance,
+                sha256=variant.artifact.sha256,
                 energy_reduction_percent=variant.energy_reduction_percent,
                 energy_reduction_low_percent=variant.energy_reduction_low_percent,
                 energy_reduction_high_percent=variant.energy_reduction_high_percent,

@@ -25,7 +25,7 @@ from coppice_api.prunejob import (
 from coppice_operator.conditions import Condition, conditions
 from coppice_operator.plan import Action, ApplyObject, CreateObject, Event, EventType, JsonObject, Plan
 from coppice_operator.prunejob.decision import MAX_MESSAGE_LENGTH, Decision, remaining_seconds
-from coppice_operator.prunejob.manifest import rollout_manifest, rollout_name, rollout_spec
+from coppice_operator.prunejob.manifest import rollout_manifest, rollout_name
 from coppice_operator.prunejob.observation import PruneJobObservation, Refusal
 from coppice_operator.prunejob.standing import held, standing
 from coppice_operator.prunejob.variant import Moment, decide
@@ -157,7 +157,9 @@ def _roll_out(
             Reason.TARGET_CLAIMED, message, stalled=True, target_met=met, rolled_out=ConditionStatus.FALSE
         )
         return verdict, RolloutReference(name=name), None, None
-    drift = None if _same_spec(rollout, rollout_spec(prunejob, variants)) else ApplyObject(manifest)
+    # Models cannot be changed; those of a rollout that an earlier version made say less than ours would.
+    manifest["spec"]["models"] = rollout["spec"].get("models")
+    drift = None if _same_spec(rollout, manifest["spec"]) else ApplyObject(manifest)
     verdict, reference = _rollout_verdict(rollout, name)
     before = stored.rollout.state if stored.rollout else None
     ended: Event | None = None
@@ -196,9 +198,9 @@ def _rollout_verdict(rollout: JsonObject, name: str) -> tuple[Verdict, RolloutRe
     return verdict, RolloutReference(name=name, state=str(reason), message=message[:MAX_MESSAGE_LENGTH])
 
 
-def _same_spec(rollout: JsonObject, wanted: ModelRolloutSpec) -> bool:
+def _same_spec(rollout: JsonObject, wanted: JsonObject) -> bool:
     try:
-        return ModelRolloutSpec.model_validate(rollout.get("spec", {})) == wanted
+        return ModelRolloutSpec.model_validate(rollout.get("spec", {})) == ModelRolloutSpec.model_validate(wanted)
     except ValidationError:
         # Stored under another version's CRD: applying ours again and again would not make it readable.
         return True

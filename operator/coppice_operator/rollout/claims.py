@@ -2,7 +2,7 @@
 
 A finished rollout has nothing: it never touches its targets again. One that has begun has what it began
 with. Among those that have not, the older has it, by creation time and then by name. A rollout that is
-refused before it begins (Unsupported, ProvenanceTooLow) cannot touch anything and so stands in nobody's way.
+refused before it begins (REFUSED) cannot touch anything and so stands in nobody's way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from coppice_operator.plan import JsonObject
 from coppice_operator.rollout.selection import chooses
 
 FINISHED = frozenset({Reason.ROLLED_OUT, Reason.ROLLED_BACK, Reason.SUPERSEDED, Reason.HELD})
-REFUSED = frozenset({Reason.UNSUPPORTED, Reason.PROVENANCE_TOO_LOW})
+REFUSED = frozenset({Reason.UNSUPPORTED, Reason.PROVENANCE_TOO_LOW, Reason.CLAIM_TOO_WEAK, Reason.DIGEST_MISMATCH})
 
 _TARGETS = TypeAdapter(list[Target])
 

@@ -14,6 +14,7 @@ from coppice_api.base import ConditionStatus
 from coppice_api.constants import ConditionType, Reason
 from coppice_api.modelrollout import (
     CheckStatus,
+    CheckSummary,
     GitStatus,
     ModelRollout,
     ModelRolloutSpec,
@@ -26,8 +27,10 @@ from coppice_api.modelrollout import (
 from coppice_operator.conditions import Condition, conditions, instant, timestamp
 from coppice_operator.plan import Action, Event, EventType, JsonObject, Plan
 from coppice_operator.reading import read
+from coppice_operator.rollout.claims import FINISHED
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.selection import chooses, env_name
+from coppice_operator.rollout.summaries import summaries
 from coppice_operator.rollout.workload import by_name
 
 SOON_SECONDS = 0.1
@@ -182,6 +185,7 @@ class Draft:
             failure_message=self.failure_message,
             targets=self.targets,
             checks=[self.checks[key] for key in sorted(self.checks, key=lambda key: (key[1], key[0]))],
+            check_summaries=self._summaries(),
             git=self.git,
             history=self.history,
         )
@@ -192,6 +196,12 @@ class Draft:
             events=tuple(self.events),
             requeue_after_seconds=min(wake_ups, default=None),
         )
+
+    def _summaries(self) -> list[CheckSummary]:
+        # After the end nothing is judged any more, and the spec may be edited.
+        if self.stored.state in FINISHED or self.spec.analysis is None:
+            return self.stored.check_summaries
+        return summaries(self.spec.analysis.checks, self.checks.values())
 
     def _conditions(self, verdict: Verdict, generation: int) -> list[ApiCondition]:
         def condition(kind: ConditionType, holds: bool) -> Condition:

@@ -15,7 +15,7 @@ KIND = "Deployment"
 
 def model_value(model: RolloutModel) -> str:
     """Return what the variable holds: the URI, and the digest by which the server verifies it."""
-    return f"{model.uri}#sha256={model.sha256}"
+    return f"{model.uri.removesuffix(f'#sha256={model.sha256}')}#sha256={model.sha256}"
 
 
 def set_env(*, namespace: str, name: str, container: str, env: str, value: str) -> ApplyObject:

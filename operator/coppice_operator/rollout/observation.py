@@ -20,6 +20,8 @@ class RolloutObservation:
     """All other ModelRollouts of its namespace."""
     workloads: tuple[JsonObject, ...] = ()
     """apps/v1 Deployments of its namespace, `kind` filled in."""
+    prunejobs: tuple[JsonObject, ...] = ()
+    """All PruneJobs of its namespace: what they say they left where."""
     answers: Mapping[QueryKey, Answer] = field(default_factory=dict)
     """Answers to what `analysis.due_queries` asked in this pass."""
     published: Outcome | None = None

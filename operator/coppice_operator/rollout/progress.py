@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from coppice_api.constants import ANNOTATION_ALLOW_DIRECT, Reason
+from coppice_api.constants import ANNOTATION_ALLOW_DIRECT, ANNOTATION_ALLOW_HARDWARE, Reason
 from coppice_api.modelrollout import Approval, TargetState, TargetStatus
 from coppice_operator.plan import EventType, JsonObject
 from coppice_operator.rollout.analysis import Purpose, bake_end, canary_fault, due_at, watched
@@ -19,10 +19,12 @@ from coppice_operator.rollout.draft import RETRY_SECONDS, SOON_SECONDS, Draft, V
 from coppice_operator.rollout.gathering import seconds_to_wait
 from coppice_operator.rollout.git import free_slots, key_fault, through_git
 from coppice_operator.rollout.gitops import allows_direct, gitops_owner
+from coppice_operator.rollout.hardware import hardware_mismatch
 from coppice_operator.rollout.history import revisions
 from coppice_operator.rollout.manifest import model_value, set_env
 from coppice_operator.rollout.rollback import fail
 from coppice_operator.rollout.selection import SelectionError, select
+from coppice_operator.rollout.validation import other_result
 from coppice_operator.rollout.verdicts import Failure, accepted, holding, new_wave, record_answers, without_baseline
 from coppice_operator.rollout.waves import cumulative_sizes, wave_of
 from coppice_operator.rollout.workload import (
@@ -58,6 +60,8 @@ def begin(draft: Draft) -> Verdict | None:
         return _stalled(Reason.TARGET_INVALID, fault)
     if fault := canary_fault(draft):
         return _stalled(Reason.UNSUPPORTED, fault)
+    if refused := other_result(draft.spec, draft.observation.prunejobs):
+        return _stalled(refused.reason, refused.message)
     return _next_wave(draft)
 
 
@@ -102,7 +106,7 @@ def _next_wave(draft: Draft) -> Verdict | None:
 
 
 def _blocked(draft: Draft) -> Verdict | None:
-    """Say who else has a target that is still to be touched."""
+    """Say who else has a target that is still to be touched, or why its model is not for it."""
     pending = [target.name for target in draft.targets if target.state in (TargetState.PENDING, TargetState.BLOCKED)]
     taken = claims(draft.observation.rollout, draft.observation.siblings, draft.workloads, pending)
     owned = {
@@ -112,9 +116,13 @@ def _blocked(draft: Draft) -> Verdict | None:
         and (owner := gitops_owner(draft.workloads[name]))
         and not allows_direct(draft.workloads[name])
     }
-    messages = {name: f"{owner} owns it" for name, owner in owned.items()} | {
-        name: f"ModelRollout {other} has it" for name, other in taken.items()
-    }
+    models = {target.name: draft.model_of(target) for target in draft.targets}
+    elsewhere = {name: fault for name in pending if (fault := hardware_mismatch(models[name], draft.workloads[name]))}
+    messages = (
+        elsewhere
+        | {name: f"{owner} owns it" for name, owner in owned.items()}
+        | {name: f"ModelRollout {other} has it" for name, other in taken.items()}
+    )
 
     def mark(target: TargetStatus) -> TargetStatus:
         if target.name not in pending:
@@ -136,6 +144,13 @@ def _blocked(draft: Draft) -> Verdict | None:
             Reason.MANAGED_BY_GITOPS,
             f"{owner} owns Deployment {name}{_others(owned)} and would undo the change: use strategy.delivery: Git, "
             f'or annotate the Deployment with {ANNOTATION_ALLOW_DIRECT}: "true"',
+        )
+    if elsewhere:
+        name, fault = min(elsewhere.items())
+        return _stalled(
+            Reason.HARDWARE_MISMATCH,
+            f"Deployment {name}{_others(elsewhere)}: {fault}: give its pods that node selector, choose another model, "
+            f'or annotate the Deployment with {ANNOTATION_ALLOW_HARDWARE}: "true"',
         )
     return None
 

@@ -21,6 +21,7 @@ from coppice_operator.conditions import instant
 from coppice_operator.rollout.analysis import bake_end, needs_baseline, rest_of, watched
 from coppice_operator.rollout.draft import MAX_MESSAGE_LENGTH, Draft, stamp
 from coppice_operator.rollout.question import Answer, Purpose, QueryKey, Silence
+from coppice_operator.rollout.summaries import BASELINE_TAKEN, judged
 
 HOLDS = (Reason.CHECK_ERROR, Reason.NO_DATA, Reason.INCONCLUSIVE)
 _FRESH = {"failures": 0, "passes": 0, "inconclusives": 0}
@@ -29,7 +30,6 @@ _STATES = {
     Silence.ERROR: CheckState.ERROR,
     Silence.REFUSED: CheckState.REFUSED,
 }
-BASELINE_TAKEN = "baseline taken, not asked since"
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,7 @@ def new_wave(draft: Draft) -> None:
 def _counts(draft: Draft, check: Check, target: TargetStatus, entry: CheckStatus) -> bool:
     if target.state is TargetState.PENDING:
         return needs_baseline(draft, check, target)
-    # An entry that only holds a baseline has no verdict yet.
-    return entry.message != BASELINE_TAKEN
+    return judged(entry)
 
 
 def _record(draft: Draft, check: Check, target: TargetStatus) -> None:

@@ -87,8 +87,9 @@ def test_a_met_target_makes_a_rollout_and_waits_for_it() -> None:
     assert list(world.rollouts) == [f"digits-{DIGEST[:10]}"]
     (rollout,) = world.rollouts.values()
     assert rollout["spec"]["models"][0]["claim"] == {
-        "provenance": "Measured", "energyReductionPercent": "65.43", "energyReductionLowPercent": "60.00",
-        "energyReductionHighPercent": "70.00", "accuracyPercent": "99.00", "denseAccuracyPercent": "99.00",
+        "provenance": "Measured", "sha256": DIGEST, "energyReductionPercent": "65.43",
+        "energyReductionLowPercent": "60.00", "energyReductionHighPercent": "70.00", "accuracyPercent": "99.00",
+        "denseAccuracyPercent": "99.00",
     }  # fmt: skip
     assert rollout["spec"]["minimumProvenance"] == "Measured"
     world.step()
@@ -99,6 +100,21 @@ def test_a_met_target_makes_a_rollout_and_waits_for_it() -> None:
     assert [event.reason for event in decided.events] == ["RolledOut"]
     assert world.condition("Ready") == ("True", Reason.ROLLED_OUT)
     assert world.condition("RolledOut") == ("True", Reason.ROLLED_OUT)
+    settled(world)
+
+
+def test_a_rollout_takes_the_nodes_its_models_were_made_for() -> None:
+    world = met(**ROLLOUT, hardware=[{"name": "default", "nodeSelector": {"nvidia.com/gpu.product": "H100"}}])
+    (rollout,) = world.rollouts.values()
+    assert rollout["spec"]["models"][0]["nodeSelector"] == {"nvidia.com/gpu.product": "H100"}
+
+
+def test_a_rollout_of_an_earlier_version_whose_models_say_less_is_left_alone() -> None:
+    world = met(**ROLLOUT)
+    (rollout,) = world.rollouts.values()
+    # spec.models cannot be changed.
+    del rollout["spec"]["models"][0]["claim"]["sha256"]
+    assert world.step().actions == ()
     settled(world)
 
 

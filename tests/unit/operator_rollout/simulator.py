@@ -86,6 +86,7 @@ class Simulation:
         self.rollout = document
         self.fleet = {entry["metadata"]["name"]: entry for entry in fleet}
         self.siblings: tuple[Object, ...] = ()
+        self.prunejobs: tuple[Object, ...] = ()
         self.answer, self.lost, self.broken = answer, lost, broken
         self.ready_seconds = ready_seconds
         self.lag = lag
@@ -119,6 +120,7 @@ class Simulation:
         return RolloutObservation(
             rollout=copy.deepcopy(self.rollout),
             siblings=self.siblings,
+            prunejobs=self.prunejobs,
             workloads=tuple(copy.deepcopy(self._seen[0] if self.lag and self._seen else list(self.fleet.values()))),
             answers=answers or {},
         )
