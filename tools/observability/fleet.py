@@ -117,7 +117,7 @@ def fleet() -> Dashboard:
             (f"max by (namespace, modelrollout) (coppice_rollout_waves{{{_SERVED}}})", "{{modelrollout}}: of"), span=6,
         ))
         .with_panel(bars(
-            "PruneJobs by state", "The reason of their Ready condition: docs/reasons.md says what each means.", "none",
+            "PruneJobs by state", "Reasons of their Ready conditions: docs/reference/reasons.md.", "none",
             (f"count by (state) (coppice_prunejob_state{{{_SERVED}}} == 1)", "{{state}}"), span=6,
         ))
     )  # fmt: skip

@@ -44,7 +44,7 @@ def board(uid: str, title: str, description: str, *, since: str) -> dashboard.Da
     """Return an empty dashboard with what all of them have: data source, links to the others and to the documents."""
     others = dashboard.DashboardLink("Coppice").type(DashboardLinkType.DASHBOARDS).tags([TAG]).as_dropdown(True)
     documents = (
-        dashboard.DashboardLink("What the metrics mean").type(DashboardLinkType.LINK).url(f"{DOCUMENTS}/metrics.md")
+        dashboard.DashboardLink("What the metrics mean").type(DashboardLinkType.LINK).url(f"{DOCUMENTS}/metrics.html")
     )
     return (
         dashboard.Dashboard(title)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from markdown.extensions.toc import slugify
 
+from observability.panels import DOCUMENTS
+
 OUTSIDE = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "charts/coppice/README.md",
            "examples/01-minimal/README.md", "examples/digits/README.md", "tools/devcluster/README.md"]  # fmt: skip
 
@@ -37,6 +39,16 @@ def test_nothing_is_fetched_from_another_host(site: Path) -> None:
             r"<(?:script|img|link|iframe)[^>]+(?:src|href)=[\"']?((?:https?:)?//[^\"' >]+)", page.read_text()
         )
         assert fetched == [], page
+
+
+def test_alerts_and_dashboards_link_to_pages_of_the_site(site: Path, repository: Path) -> None:
+    files = [repository / "alerts" / "coppice.yaml", *(repository / "dashboards").glob("*.json")]
+    links = {link for file in files for link in re.findall(rf"{DOCUMENTS}/([\w./#-]+)", file.read_text())}
+    assert len(links) > 5
+    for link in links:
+        page, _, anchor = link.partition("#")
+        assert (site / page).is_file(), link
+        assert not anchor or f'id="{anchor}"' in (site / page).read_text(), link
 
 
 def test_every_test_and_source_that_a_page_names_is_there(repository: Path) -> None:

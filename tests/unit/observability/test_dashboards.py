@@ -78,7 +78,7 @@ def test_every_alert_has_a_page_in_the_runbook(repository: Path) -> None:
     alerts = {rule["alert"]: rule for rule in rules(repository) if "alert" in rule}
     assert sorted(pages) == sorted(alerts)
     for name, rule in alerts.items():
-        assert rule["annotations"]["runbook_url"] == f"{DOCUMENTS}/runbooks.md#{name.lower()}"
+        assert rule["annotations"]["runbook_url"] == f"{DOCUMENTS}/runbooks.html#{name.lower()}"
 
 
 def test_every_alert_is_tested_both_ways_or_at_least_fires(repository: Path) -> None:
