@@ -3,10 +3,12 @@
 #   docker build --target operator -t coppice-operator:0.1.0 .
 #   docker build --target pruner   -t coppice-pruner:0.1.0 .
 #
-# BASE is any image with Python 3.11 or later and its venv module; pin it by digest (python@sha256:...). Nothing but the
-# pip steps needs a network.
-# With SOURCE_DATE_EPOCH and `--timestamp` (buildah) or `rewrite-timestamp=true` (buildkit) two builds are the same.
+# BASE is any image with Python 3.11 or later and its venv module; pin it by digest (python@sha256:...). RUNTIME is what the
+# result stands on, for instance a distroless image with the same Python at the same path. Nothing but the pip steps needs
+# a network; both architectures are built from this file as it is (--platform linux/amd64,linux/arm64).
+# With `--timestamp` (buildah), or SOURCE_DATE_EPOCH and `rewrite-timestamp=true` (buildkit), two builds are the same.
 ARG BASE=python:3.11-slim-bookworm
+ARG RUNTIME=${BASE}
 
 # What everybody needs: a virtual environment that later stages copy. Packages before code, so that a change of the code
 # leaves the large layer as it is.
@@ -37,19 +39,25 @@ RUN /opt/build/bin/uv build --wheel --no-build-isolation --python /opt/build/bin
  && /opt/coppice/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/code
 
 # What both images are run as.
-FROM ${BASE} AS runtime
+FROM ${RUNTIME} AS runtime
 ENV PATH=/opt/code/bin:/opt/coppice/bin:$PATH PYTHONPATH=/opt/code PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 65532:65532
 WORKDIR /tmp
 ENTRYPOINT ["coppice"]
 
 FROM runtime AS operator
-LABEL org.opencontainers.image.title="coppice-operator" \
-      org.opencontainers.image.description="Watches PruneJobs and ModelRollouts" \
-      org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=operator-environment /opt/coppice /opt/coppice
 COPY --from=code /opt/code /opt/code
 CMD ["operator"]
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG SOURCE=https://coppice.dev
+LABEL org.opencontainers.image.title="coppice-operator" \
+      org.opencontainers.image.description="Watches PruneJobs and ModelRollouts" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}"
 
 # Here, after `operator`: a builder that makes every stage before its target brings no torch for that one.
 FROM environment AS pruner-environment
@@ -60,9 +68,15 @@ RUN /opt/coppice/bin/pip install --no-compile --no-deps --require-hashes -r /req
  && /opt/coppice/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/coppice/lib
 
 FROM runtime AS pruner
-LABEL org.opencontainers.image.title="coppice-pruner" \
-      org.opencontainers.image.description="Runs one PruneJob: profiles, prunes, fine-tunes, measures" \
-      org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=pruner-environment /opt/coppice /opt/coppice
 COPY --from=code /opt/code /opt/code
 CMD ["pod"]
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG SOURCE=https://coppice.dev
+LABEL org.opencontainers.image.title="coppice-pruner" \
+      org.opencontainers.image.description="Runs one PruneJob: profiles, prunes, fine-tunes, measures" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}"

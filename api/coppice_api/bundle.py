@@ -6,7 +6,7 @@ digest of the bundle. Nothing in it is a pickle.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -44,8 +44,8 @@ class InputSpec(StatusModel):
     """One input tensor, without the batch dimension."""
 
     name: str = "input"
-    shape: tuple[int, ...]
-    dtype: str = "float32"
+    shape: Annotated[tuple[Annotated[int, Field(ge=0, le=1 << 24)], ...], Field(max_length=8)]
+    dtype: Literal["float32", "float16", "int64"] = "float32"
     high: int | None = None
     """Integers lie below this: the vocabulary's size for tokens. None for a mask, which is all ones."""
 

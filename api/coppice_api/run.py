@@ -72,7 +72,7 @@ class Progress(StatusModel):
 
     schema_version: str = RUN_SCHEMA
     phase: Phase = Phase.LOADING
-    iteration: int = 0
+    iteration: Annotated[int, Field(ge=0)] = 0
     """Pruning steps tried so far, rolled back ones included."""
     max_iterations: int = 0
     rollbacks: int = 0
@@ -140,7 +140,7 @@ class QuantizationReport(StatusModel):
 class ReportedArtifact(StatusModel):
     """A bundle that exists."""
 
-    uri: str
+    uri: Annotated[str, Field(max_length=2048)]
     sha256: Sha256
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from coppice_operator.delivery.change import Edit
 from coppice_operator.delivery.errors import FileRefusedError
+from coppice_operator.delivery.nesting import YAML_ERRORS, shallow
 
 API_VERSION = "kustomize.config.k8s.io/v1alpha1"
 HEADER = "# Written by Coppice, wholly: what is changed by hand is lost with the next rollout.\n"
@@ -29,8 +30,8 @@ def read(text: str) -> Entries:
         FileRefusedError: If the file holds anything that is not ours.
     """
     try:
-        document = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError, RecursionError) as error:
+        document = YAML(typ="safe", pure=True).load(shallow(text))
+    except YAML_ERRORS as error:
         raise FileRefusedError(f"the file at strategy.git.path is not YAML: {_short(error)}") from error
     if document is None:
         return {}
@@ -41,12 +42,18 @@ def read(text: str) -> Entries:
             f"or put one there with `apiVersion: {API_VERSION}`, `kind: Component` and `patches: []`"
         )
     entries: Entries = {}
-    for patch in document.get("patches") or ():
+    found: Any = document.get("patches") or []
+    patches: list[Any] = found if isinstance(found, list) else [None]
+    for patch in patches:
         try:
             target, body = patch["target"], patch["patch"]
-            key = (str(target["kind"]), re.sub(r"\\(.)", r"\1", str(target["name"])))
-        except (TypeError, KeyError) as error:
+            kind, name = target["kind"], target["name"]
+        except (TypeError, KeyError, IndexError) as error:
             raise FileRefusedError("a patch in the file at strategy.git.path is not Coppice's: remove it") from error
+        # Not str(): aliases may stand for more text than there is memory.
+        if not isinstance(kind, str) or not isinstance(name, str):
+            raise FileRefusedError("a patch in the file at strategy.git.path is not Coppice's: remove it")
+        key = (kind, re.sub(r"\\(.)", r"\1", name))
         if set(patch) != {"target", "patch"} or set(target) != {"kind", "name"} or not isinstance(body, str):
             raise FileRefusedError(
                 f"the patch of {key[1]} in the file at strategy.git.path is not Coppice's: remove it"

@@ -89,7 +89,7 @@ def _ask(credentials: Credentials, method: str, url: str, headers: dict[str, str
         if isinstance(document, list):
             return document
         return {"html_url": document.get("html_url"), "web_url": document.get("web_url"), **document}
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise RemoteError(f"{host} does not answer as the API of strategy.git.mergeRequest.provider does") from error
 
 

@@ -10,12 +10,12 @@ import json
 from collections.abc import Mapping
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from coppice_api.modelrollout import GitDelivery
 from coppice_operator.delivery.change import Edit
 from coppice_operator.delivery.errors import FileRefusedError
+from coppice_operator.delivery.nesting import YAML_ERRORS, shallow
 
 TARGET = "$target"
 
@@ -52,8 +52,8 @@ class Values:
         self._text, self._git = text, git
         self._edits: dict[tuple[int, int], str] = {}
         try:
-            self._root: Node | None = YAML(typ="safe", pure=True).compose(text)
-        except (YAMLError, ValueError, RecursionError) as error:
+            self._root: Node | None = YAML(typ="safe", pure=True).compose(shallow(text))
+        except YAML_ERRORS as error:
             raise FileRefusedError(
                 f"the file at strategy.git.path is not one YAML document: {' '.join(str(error).split())[:200]}"
             ) from error

@@ -7,10 +7,11 @@ from datetime import datetime
 
 from coppice_api.constants import Reason
 from coppice_api.prunejob import VariantState, VariantStatus
-from coppice_operator.conditions import instant
+from coppice_operator.conditions import instant, timestamp
 from coppice_operator.plan import Action, Event, EventType
 
 MAX_MESSAGE_LENGTH = 1024
+_MOST = 1e9
 """Of a variant's message, and of an Event's."""
 
 
@@ -50,8 +51,25 @@ def reason_of(state: VariantState) -> Reason:
 
 
 def percent_text(ratio: float | None) -> str | None:
-    """Return a ratio as a decimal string in percent."""
-    return None if ratio is None else f"{ratio * 100:.2f}"
+    """Return a ratio as a decimal string in percent, None for one that a status cannot hold."""
+    return None if ratio is None else decimal_text(ratio * 100)
+
+
+def decimal_text(value: float | None) -> str | None:
+    """Return a number as a decimal string, None for infinity and what else a pod may have said.
+
+    A status with one such figure would be refused whole, at every pass.
+    """
+    return None if value is None or not abs(value) < _MOST else f"{value:.2f}"
+
+
+def moment_text(stamp: str | None) -> str | None:
+    """Return a timestamp as the API server takes it, None for what is none."""
+    moment = instant(stamp)
+    try:
+        return None if moment is None else timestamp(moment)
+    except OverflowError:
+        return None
 
 
 def remaining_seconds(stamp: str | None, interval_seconds: float, now: datetime) -> float:

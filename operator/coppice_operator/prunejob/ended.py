@@ -10,7 +10,7 @@ from coppice_api.prunejob import Artifact, HardwareClass, MinimumProvenance, Pru
 from coppice_api.run import Outcome, RunReport
 from coppice_operator.conditions import instant
 from coppice_operator.plan import EventType, JsonObject
-from coppice_operator.prunejob.decision import Decision, news, percent_text, reason_of, said
+from coppice_operator.prunejob.decision import Decision, decimal_text, news, percent_text, reason_of, said
 from coppice_operator.prunejob.report import Ending, answer, cause
 
 REPORT_GRACE = timedelta(seconds=30)
@@ -133,7 +133,7 @@ def _finish(
 def _figures(report: RunReport) -> JsonObject:
     low, high = report.energy_reduction_interval or (None, None)
     return {
-        "iteration": report.iterations,
+        "iteration": max(0, report.iterations),
         "progress_percent": 100,
         "accuracy_percent": percent_text(report.pruned.accuracy_ratio) if report.pruned else None,
         "dense_accuracy_percent": percent_text(report.dense.accuracy_ratio) if report.dense else None,
@@ -141,7 +141,7 @@ def _figures(report: RunReport) -> JsonObject:
         "energy_reduction_low_percent": percent_text(low),
         "energy_reduction_high_percent": percent_text(high),
         "power_reduction_percent": percent_text(report.power_reduction_ratio),
-        "latency_speedup": None if report.latency_speedup_ratio is None else f"{report.latency_speedup_ratio:.2f}",
+        "latency_speedup": decimal_text(report.latency_speedup_ratio),
         "memory_reduction_percent": percent_text(report.memory_reduction_ratio),
         "carbon_reduction_percent": percent_text(report.carbon_reduction_ratio),
         "provenance": report.provenance,

@@ -20,6 +20,7 @@ from coppice_operator.plan import Action, CreateObject, DeleteObject, Event, Eve
 from coppice_operator.prunejob.decision import (
     MAX_MESSAGE_LENGTH,
     Decision,
+    moment_text,
     news,
     not_backwards,
     percent_text,
@@ -259,7 +260,7 @@ def _progressed(before: VariantStatus, progress: Progress) -> VariantStatus:
             "phase": progress.phase.value,
             "iteration": progress.iteration,
             "progress_percent": _percent(before, progress),
-            "estimated_completion_time": progress.estimated_completion_time,
+            "estimated_completion_time": moment_text(progress.estimated_completion_time),
             "dense_accuracy_percent": percent_text(progress.dense_accuracy_ratio) or before.dense_accuracy_percent,
             "accuracy_percent": percent_text(progress.accuracy_ratio) or before.accuracy_percent,
             "energy_reduction_percent": percent_text(progress.energy_reduction_ratio)

@@ -134,7 +134,7 @@ def parse(status: int, body: bytes) -> Answer:
     """Turn an HTTP answer into a number or the reason why there is none."""
     try:
         document: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Answer(None, f"HTTP {status} without JSON{HINTS.get(status, '')}", Silence.ERROR)
     if not isinstance(document, dict) or document.get("status") != "success":
         error = document.get("error") if isinstance(document, dict) else None
@@ -144,7 +144,7 @@ def parse(status: int, body: bytes) -> Answer:
         )
     try:
         return _number(document["data"]["resultType"], document["data"]["result"])
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         return Answer(None, "not a Prometheus answer", Silence.ERROR)
 
 

@@ -27,6 +27,9 @@ from coppice_pruner.quantization import QuantizationUnavailableError, quantized
 from coppice_pruner.storage.weights import load_weights
 from coppice_pruner.surgery import apply_plan
 
+MAX_MANIFEST_BYTES = 64 << 20
+"""A plan that keeps a million channels has about 8 MiB."""
+
 
 class BundleRefusedError(InputRefusedError):
     """The bundle is missing, damaged, not the one asked for, or of another schema."""
@@ -39,11 +42,21 @@ def bundle_digest(directory: Path) -> str:
         BundleRefusedError: If there is no manifest.
     """
     try:
-        return hashlib.sha256((directory / MANIFEST_NAME).read_bytes()).hexdigest()
+        return hashlib.sha256(_manifest_bytes(directory)).hexdigest()
     except OSError as error:
         raise BundleRefusedError(
             f"{directory} is not a bundle: {MANIFEST_NAME} cannot be read ({error.strerror})"
         ) from error
+
+
+def _manifest_bytes(directory: Path) -> bytes:
+    with (directory / MANIFEST_NAME).open("rb") as stream:
+        content = stream.read(MAX_MANIFEST_BYTES + 1)
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise BundleRefusedError(
+            f"{directory}: {MANIFEST_NAME} is larger than any manifest ({MAX_MANIFEST_BYTES} bytes)"
+        )
+    return content
 
 
 def read_manifest(directory: Path, *, sha256: str | None = None) -> BundleManifest:
@@ -60,7 +73,7 @@ def read_manifest(directory: Path, *, sha256: str | None = None) -> BundleManife
     if sha256 is not None and digest != sha256:
         raise BundleRefusedError(f"{directory} has digest {digest}, but {sha256} was asked for")
     try:
-        manifest = BundleManifest.model_validate_json((directory / MANIFEST_NAME).read_bytes())
+        manifest = BundleManifest.model_validate_json(_manifest_bytes(directory))
     except ValidationError as error:
         raise BundleRefusedError(
             f"{directory / MANIFEST_NAME} is not a manifest: {error.errors()[0]['msg']}"
@@ -74,6 +87,13 @@ def read_manifest(directory: Path, *, sha256: str | None = None) -> BundleManife
         if not _is_inside(name):
             raise BundleRefusedError(f"{directory}: the manifest names {name!r}, which is not a plain file name")
         try:
+            if not (directory / name).resolve().is_relative_to(directory.resolve()):
+                raise BundleRefusedError(f"{directory}: {name} is a link that leads out of the bundle")
+            size_bytes = (directory / name).stat().st_size
+            if size_bytes != entry.size_bytes:
+                raise BundleRefusedError(
+                    f"{directory}: {name} has {size_bytes} bytes, the manifest says {entry.size_bytes}: it is damaged"
+                )
             with (directory / name).open("rb") as stream:
                 found = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
@@ -87,7 +107,8 @@ def read_manifest(directory: Path, *, sha256: str | None = None) -> BundleManife
 
 def _is_inside(name: str) -> bool:
     *parents, last = name.split("/")
-    return Path(last).name == last and parents in ([], [HUGGINGFACE_NAME])
+    plain = bool(last) and "\0" not in last and last not in (".", "..")
+    return plain and parents in ([], [HUGGINGFACE_NAME])
 
 
 @torch.inference_mode(False)
@@ -109,16 +130,22 @@ def load_bundle(
     """
     directory = Path(directory)
     manifest = read_manifest(directory, sha256=sha256)
-    dense = LoadedModel(
-        build(manifest.architecture, trusted_packages=trusted_packages),
-        manifest.architecture,
-        manifest.inputs,
-        manifest.classes,
-        task=manifest.task,
-    )
-    module = apply_plan(dense.module, dense.example_inputs(), manifest.pruning_plan)
-    if manifest.quantization is not None:
-        module = _quantized(module, dense, manifest.quantization, directory)
+    if WEIGHTS_NAME not in manifest.files:
+        raise BundleRefusedError(f"{directory}: the manifest names no {WEIGHTS_NAME}, so nothing vouches for it")
+    try:
+        dense = LoadedModel(
+            build(manifest.architecture, trusted_packages=trusted_packages),
+            manifest.architecture,
+            manifest.inputs,
+            manifest.classes,
+            task=manifest.task,
+        )
+        module = apply_plan(dense.module, dense.example_inputs(), manifest.pruning_plan)
+        if manifest.quantization is not None:
+            module = _quantized(module, dense, manifest.quantization, directory)
+    except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
+        # Numbers that fit no memory, inputs that fit no layer: torch says so in many ways.
+        raise BundleRefusedError(f"{directory}: what its manifest describes cannot be built: {error}") from error
     try:
         load_weights(module, load_file(directory / WEIGHTS_NAME))
     except (SafetensorError, ValueError) as error:

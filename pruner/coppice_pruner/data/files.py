@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from pathlib import Path
 
 import torch
@@ -50,13 +52,28 @@ def _read_arrays(path: Path, field: str) -> dict[str, Tensor]:
             import numpy as np
 
             # Opened here, since numpy leaves a damaged archive open.
+            _refuse_bombs(path, field)
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         from safetensors.torch import load_file
 
         return load_file(path)
+    except InputRefusedError:
+        raise
     except Exception as error:  # numpy raises whatever a damaged archive makes it stumble over
         raise InputRefusedError(f"{field}: {path} cannot be read: {error}; write the file again") from error
+
+
+def _refuse_bombs(path: Path, field: str) -> None:
+    """Refuse an archive that would fill the memory, before anything of it is unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked_bytes = sum(item.file_size for item in archive.infolist())
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if unpacked_bytes > memory_bytes:
+        raise InputRefusedError(
+            f"{field}: {path} would take {unpacked_bytes / (1 << 30):.1f} GiB unpacked and this machine has "
+            f"{memory_bytes / (1 << 30):.1f} GiB of memory; write the arrays as data.safetensors, or less of them"
+        )
 
 
 def _of_arrays(arrays: dict[str, Tensor], path: Path, field: str) -> Splits:

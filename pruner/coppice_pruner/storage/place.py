@@ -71,6 +71,10 @@ class Place:
         with self._storage("read", name):
             if not self._filesystem.isdir(self._path(name)):
                 raise InputRefusedError(f"{self._named(name)}: there is no such directory")
+            for found in self._filesystem.find(self._path(name)):
+                # A bucket's keys are any text, and this one would be a path on our disk.
+                if ".." in PurePosixPath(found.removeprefix(self._path(name))).parts:
+                    raise InputRefusedError(f"{self._named(name)}: the key {found!r} leads out of the directory")
             self._filesystem.get(self._path(name) + "/", str(target) + "/", recursive=True)
         return target
 

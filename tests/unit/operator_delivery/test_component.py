@@ -103,7 +103,7 @@ def test_giving_what_is_there_changes_no_byte() -> None:
         ("{", "is not YAML"),
         ("a: !!python/object/apply:os.system [x]\n", "is not YAML"),
         ("a: &a [*a]\n", "not a component"),
-        ("[" * 3_000, "is not YAML"),
+        ("[" * 3_000, "nested more than 200 deep"),
     ],
     ids=["kustomization", "resources", "path", "group", "list", "syntax", "tag", "loop", "depth"],
 )
