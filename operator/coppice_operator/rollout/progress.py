@@ -217,7 +217,9 @@ def _observe(draft: Draft, target: TargetStatus, workload: JsonObject, value: st
         f"Deployment {target.name} did not become available with the new model within its deadline",
     )
     if target.state is TargetState.UPDATED:
-        return late if unavailable_for(workload, draft.now) > deadline else target
+        # Somebody may have changed it since: what does not come up again with the model is no target that serves it.
+        gone = unavailable_for(workload, draft.now) > deadline or deadline_exceeded(workload)
+        return late if gone else target
     if value == ours and complete(workload):
         return target.model_copy(update={"state": TargetState.UPDATED, "message": None})
     if (draft.since(target.updated_time) > deadline and not draft.deadlines_rest) or (

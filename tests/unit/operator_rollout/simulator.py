@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from coppice_operator.conditions import timestamp
 from coppice_operator.plan import Action, ApplyObject, Event, JsonPatchObject, Plan
 from coppice_operator.rollout.analysis import Answer, Query, due_queries
 from coppice_operator.rollout.observation import RolloutObservation
@@ -16,6 +17,8 @@ from tests.builders import DIGEST, model_rollout
 START = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
 DENSE = "pvc://fleet-models/digits/dense"
 PRUNED = f"pvc://fleet-models/runs/pruned#sha256={DIGEST}"
+PATIENCE = timedelta(seconds=60)
+"""The progress deadline of Deployments that say since when they are complete."""
 END_STATES = ("RolledOut", "RolledBack", "Held")
 Object = dict[str, Any]
 
@@ -90,6 +93,8 @@ class Simulation:
         self.answer, self.lost, self.broken = answer, lost, broken
         self.ready_seconds = ready_seconds
         self.lag = lag
+        self.stamps = False
+        """Whether Deployments say since when they are complete, as real ones do."""
         self.now = START
         self.passes = 0
         self.status_writes = 0
@@ -129,7 +134,7 @@ class Simulation:
         """One pass and the second after it."""
         self._controllers()
         if self.lag:
-            self._seen = [*self._seen, copy.deepcopy(list(self.fleet.values()))][-self.lag - 1 :]
+            self._seen[:] = [*self._seen, copy.deepcopy(list(self.fleet.values()))][-self.lag - 1 :]
         asked = due_queries(self.observe(), self.now)
         self.queries += asked
         made = plan(self.observe({query.key: self.answer(query) for query in asked}), self.now)
@@ -174,6 +179,13 @@ class Simulation:
         """Reasons of the Events so far."""
         return [event.reason for event in self.events]
 
+    def rolls(self, name: str) -> None:
+        """A Deployment's spec was changed, by whomever: its pods are made anew."""
+        workload = self.fleet[name]
+        workload["metadata"]["generation"] += 1
+        workload["status"]["updatedReplicas"] = 0
+        self._changed[name] = self.now
+
     def _controllers(self) -> None:
         for name, workload in self.fleet.items():
             metadata, status = workload["metadata"], workload["status"]
@@ -182,6 +194,10 @@ class Simulation:
             status["observedGeneration"] = metadata["generation"]
             ready = self.now - self._changed[name] >= timedelta(seconds=self.ready_seconds)
             status["updatedReplicas"] = int(ready and not self.broken(name, env_value(workload)))
+            if status["updatedReplicas"] and self.stamps:
+                status["conditions"][1:] = [{"type": "Progressing", "lastUpdateTime": timestamp(self.now)}]
+            elif self.stamps and self.now - self._changed[name] > PATIENCE:
+                status["conditions"][1:] = [{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]
 
     def _write(self, action: Action) -> None:
         self.actions.append(action)
@@ -197,9 +213,7 @@ class Simulation:
         else:
             self._patch(workload, action.patch)
         if workload["spec"] != before:
-            workload["metadata"]["generation"] += 1
-            workload["status"]["updatedReplicas"] = 0
-            self._changed[name] = self.now
+            self.rolls(name)
 
     @staticmethod
     def _apply(workload: Object, manifest: Object) -> None:
@@ -217,11 +231,16 @@ class Simulation:
         for operation in patch:
             *parents, last = operation["path"].strip("/").split("/")
             node: Any = workload
-            for part in parents:
-                node = node[int(part)] if part.isdigit() else node[part]
             key: Any = int(last) if last.isdigit() else last
+            try:
+                for part in parents:
+                    node = node[int(part)] if part.isdigit() else node[part]
+                found = node[key]
+            except (IndexError, KeyError):
+                # Refused as a whole, as a test that fails: somebody has changed it in between.
+                return
             if operation["op"] == "test":
-                if node[key] != operation["value"]:
+                if found != operation["value"]:
                     return
             else:
                 assert operation["op"] == "remove"

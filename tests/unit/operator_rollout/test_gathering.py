@@ -48,16 +48,7 @@ def told(gathers: bool) -> int:
     run = Simulation(rollout(*NAMES, strategy={"waves": [{"targets": "100%"}], "maxUnavailable": 6}), fleet)
     slow = {name: 2 + index for index, name in enumerate(NAMES)}
     run.broken = lambda name, value: (run.now - START).total_seconds() < slow[name]
-    controllers = run._controllers
-
-    def stamped() -> None:
-        before = {name: workload["status"]["updatedReplicas"] for name, workload in run.fleet.items()}
-        controllers()
-        for name, workload in run.fleet.items():
-            if gathers and workload["status"]["updatedReplicas"] > before[name]:
-                workload["status"]["conditions"][1:] = [{"type": "Progressing", "lastUpdateTime": timestamp(run.now)}]
-
-    run._controllers = stamped  # type: ignore[method-assign]
+    run.stamps = gathers
     run.run()
     assert run.state == "RolledOut" and run.most_in_transition <= 6 and len(run.actions) == len(NAMES)
     return run.status_writes
