@@ -149,7 +149,7 @@ class Target(ApiModel):
             )
         ),
     ] = None
-    """Labels of several objects."""
+    """Labels of several objects; one that begins to match while the rollout is under way joins its last wave."""
     container: DnsLabel | None = None
     """Container that takes the model; may be left out when the pod has only one."""
     model: DnsLabel | None = None

@@ -21,6 +21,7 @@ from coppice_operator.rollout.git import free_slots, key_fault, through_git
 from coppice_operator.rollout.gitops import allows_direct, gitops_owner
 from coppice_operator.rollout.hardware import hardware_mismatch
 from coppice_operator.rollout.history import revisions
+from coppice_operator.rollout.joining import join
 from coppice_operator.rollout.manifest import model_value, set_env
 from coppice_operator.rollout.rollback import fail
 from coppice_operator.rollout.selection import SelectionError, select
@@ -67,6 +68,7 @@ def begin(draft: Draft) -> Verdict | None:
 
 def advance(draft: Draft) -> Verdict:
     """Carry the current wave on."""
+    join(draft)
     failure = observe_targets(draft) or record_answers(draft)
     if failure is not None:
         return fail(draft, failure)

@@ -1,7 +1,7 @@
 """From spec.targets to concrete Deployments: by name or by label, ordered by name, each once.
 
-The set is chosen anew in every pass until the first wave begins and is frozen in status.targets then: a
-Deployment that starts to match later is not taken along, and one that disappears fails the rollout.
+The set is chosen anew in every pass until the first wave begins and stands in status.targets then: a Deployment that
+starts to match later joins the last wave (joining.py), and one that disappears fails the rollout.
 """
 
 from __future__ import annotations

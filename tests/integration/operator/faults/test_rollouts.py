@@ -164,3 +164,43 @@ def test_a_permission_on_targets_that_is_missing_is_waited_for(world: World) -> 
     ends(world, "RolledOut")
     assert fault.struck == 3
     assert world.get("deployments", "digits-a")["metadata"]["generation"] == 2
+
+
+def test_a_deployment_made_mid_wave_joins_the_last_wave(world: World) -> None:
+    labels = {"fleet": "digits"}
+    world.sick.add("digits-a")
+    world.deployment("digits-a", labels=labels)
+    world.rollout(targets=[{"selector": {"matchLabels": labels}}], strategy=AT_ONCE)
+    world.until(lambda: world.model_of("digits-a") == MODEL, "the wave")
+    world.deployment("digits-b", labels=labels)
+    world.until(lambda: world.model_of("digits-b") == MODEL, "the new one")
+    world.sick.clear()
+    ends(world, "RolledOut")
+    assert world.get("modelrollouts")["status"]["totalTargets"] == 2
+
+
+def test_a_deployment_that_an_autoscaler_owns_keeps_its_replicas(world: World) -> None:
+    begin(world)
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "digits-b"}
+    spec = {"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": 5}
+    path = f"/apis/autoscaling/v2/namespaces/{world.name}/horizontalpodautoscalers"
+    world.api.call("POST", path, {"metadata": {"name": "digits-b"}, "spec": spec})
+    # There are no pod metrics here, so the test says what the autoscaler would: its one write is to the scale.
+    world.edit("deployments", "digits-b", "scale", spec={"replicas": 3})
+    world.sick.clear()
+    ends(world, "RolledOut")
+    found = world.get("deployments", "digits-b")
+    assert (found["spec"]["replicas"], world.model_of("digits-b")) == (3, MODEL)
+    owners = [entry["manager"] for entry in found["metadata"]["managedFields"] if "f:replicas" in str(entry)]
+    assert "coppice" not in owners
+
+
+def test_a_deployment_that_is_paused_before_its_wave_is_not_touched(world: World) -> None:
+    world.deployment("digits-a")
+    world.edit("deployments", "digits-a", spec={"paused": True})
+    world.rollout(targets=[{"name": "digits-a"}], strategy=AT_ONCE)
+    world.until(lambda: state(world) == "TargetUnhealthy", "the reason")
+    assert "Deployment digits-a is paused" in world.condition("Ready", resource="modelrollouts")[2]
+    assert world.model_of("digits-a") == ""
+    world.edit("deployments", "digits-a", spec={"paused": False})
+    ends(world, "RolledOut")
