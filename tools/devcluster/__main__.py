@@ -39,7 +39,9 @@ def _supervisor(name: str) -> int | None:
 
 @app.command()
 def build(
-    extra: Annotated[list[str] | None, typer.Option("--with", help="A program besides the cluster's: helm.")] = None,
+    extra: Annotated[
+        list[str] | None, typer.Option("--with", help="A program besides the cluster's: helm, kwok.")
+    ] = None,
 ) -> None:
     """Find or build every program of a cluster, and say where they are."""
     wanted = [program for group in binaries.GROUPS if not group.on_demand for program in group.programs]
@@ -53,6 +55,7 @@ def up(
     name: Name = "default",
     prometheus: Annotated[bool, typer.Option(help="Run Prometheus too; it scrapes annotated pods.")] = False,
     nodes: Annotated[int, typer.Option(help="Nodes that run pods as local processes.")] = 0,
+    kwok_nodes: Annotated[int, typer.Option(help="Nodes that KWOK plays: pods on them run nothing and end well.")] = 0,
     gpus: Annotated[int, typer.Option(help="nvidia.com/gpu that each advertises; no GPU is needed.")] = 2,
     python_path: Annotated[list[Path] | None, typer.Option(help="PYTHONPATH of containers.")] = None,
 ) -> None:
@@ -64,7 +67,8 @@ def up(
         cluster = Cluster(
             ClusterOptions(
                 name=name, prometheus=prometheus, directory=_directory(name), detached=True,
-                nodes=nodes, gpus_per_node=gpus, python_path=tuple(item.resolve() for item in python_path or ()),
+                nodes=nodes, kwok_nodes=kwok_nodes,
+                gpus_per_node=gpus, python_path=tuple(item.resolve() for item in python_path or ()),
             )
         )  # fmt: skip
         try:

@@ -24,6 +24,7 @@ from pathlib import Path
 GO_MODULES = Path(__file__).parent / "go"
 KUBERNETES_VERSION = "1.37.2"
 HELM_VERSION = "4.3.1"
+KWOK_VERSION = "0.8.0"
 # DWARF is of no use here, and leaving it out saves about a quarter of the compile time.
 COMPILER_FLAGS = ("-trimpath", "-gcflags=all=-dwarf=false")
 _MAJOR, _MINOR, _ = KUBERNETES_VERSION.split(".")
@@ -88,6 +89,14 @@ GROUPS: tuple[Group, ...] = (
         programs=("helm",),
         flags=("-ldflags", f"-s -w -X helm.sh/helm/v4/internal/version.version=v{HELM_VERSION}"),
         typical_seconds=130,
+        on_demand=True,
+    ),
+    Group(
+        name="kwok",
+        packages=("sigs.k8s.io/kwok/cmd/kwok",),
+        programs=("kwok",),
+        flags=("-ldflags", f"-s -w -X sigs.k8s.io/kwok/pkg/consts.Version=v{KWOK_VERSION}"),
+        typical_seconds=90,
         on_demand=True,
     ),
 )

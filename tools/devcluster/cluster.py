@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from devcluster import binaries, components
+from devcluster import binaries, components, kwok
 
 _START_SECONDS = 90.0
 _POLL_SECONDS = 0.1
@@ -50,6 +50,12 @@ class ClusterOptions:
     """Rule files that Prometheus evaluates."""
     nodes: int = 0
     """Process nodes: they run pods as local processes."""
+    kwok_nodes: int = 0
+    """Nodes that KWOK plays: pods on them run no process and end well."""
+    kwok_message: str = ""
+    """Termination message of the Jobs' containers on them."""
+    kwok_run_seconds: float = 1.0
+    """For how long a Job's pod runs on them."""
     gpus_per_node: int = 2
     """What each advertises as nvidia.com/gpu; no GPU is needed."""
     python_path: tuple[Path, ...] = ()
@@ -192,6 +198,10 @@ class Cluster:
         self._wait_for("the default service account", self._has_service_account)
         for position in range(self.options.nodes):
             self._wait_for(f"node-{position}", partial(self._node_ready, f"node-{position}"))
+        for position in range(self.options.kwok_nodes):
+            self._post("/api/v1/nodes", kwok.node(position, self.options.gpus_per_node))
+        for position in range(self.options.kwok_nodes):
+            self._wait_for(f"kwok-{position}", partial(self._node_ready, f"kwok-{position}"))
         if self.options.prometheus:
             self._wait_for("Prometheus", self._prometheus_ready)
 
@@ -216,6 +226,10 @@ class Cluster:
             components.process_node(directory, position, self.options.gpus_per_node, self.options.python_path)
             for position in range(self.options.nodes)
         ]
+        if self.options.kwok_nodes:
+            (directory / "kwok.yaml").write_text(kwok.stages(self.options.kwok_message, self.options.kwok_run_seconds))
+            program = kwok.arguments(binaries.find("kwok"), directory)
+            parts.append(components.Component("kwok", program, restart=True))
         if self.options.prometheus:
             (directory / "prometheus.yml").write_text(
                 components.scrape_annotated_pods(
@@ -275,6 +289,13 @@ class Cluster:
                 return str(response.read().decode())
         except (OSError, ssl.SSLError):
             return None
+
+    def _post(self, path: str, body: Any) -> None:
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.api_server_url}{path}", json.dumps(body).encode(), headers)
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        with urllib.request.urlopen(request, timeout=10, context=context):
+            pass
 
     def _has_service_account(self) -> bool:
         return self._get("/api/v1/namespaces/default/serviceaccounts/default") is not None
