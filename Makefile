@@ -29,18 +29,23 @@ demo: $(STAMP) ## Take a real model from kubectl apply to a cooler fleet (KEEP=1
 
 .PHONY: bench
 bench: $(STAMP) ## Measure the operator, predictions and a transformer; JSON in build/bench (BENCH="--quick operator" for less)
-	@$(BIN)/python -m devcluster build > /dev/null
+	@$(BIN)/python -m devcluster build --with kwok > /dev/null
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 .PHONY: bench-operator
-bench-operator: $(STAMP) ## Settle up to 10,000 PruneJobs, beside a reference operator in Go (QUICK=1: 1,000 once)
-	@$(BIN)/python -m devcluster build > /dev/null
+bench-operator: $(STAMP) ## Settle up to 10,000 PruneJobs, beside a reference in Go, on KWOK nodes (QUICK=1: 1,000 once; DOCUMENT=1)
+	@$(BIN)/python -m devcluster build --with kwok > /dev/null
 	@$(BIN)/python -m tests.bench operator $(if $(filter 1,$(QUICK)),--quick)
 
 .PHONY: bench-rollout
 bench-rollout: $(STAMP) ## Bring a model to 300 Deployments and a bad one back, the operator killed on the way (QUICK=1: 40)
 	@$(BIN)/python -m devcluster build > /dev/null
 	@$(BIN)/python -m tests.bench rollout $(if $(filter 1,$(QUICK)),--quick)
+
+.PHONY: bench-churn
+bench-churn: $(STAMP) ## Create, suspend, edit and delete PruneJobs at random; nothing may be left (MINUTES=20, SEED=1)
+	@$(BIN)/python -m devcluster build --with kwok > /dev/null
+	@$(BIN)/python -m tests.bench.operator.churn
 
 .PHONY: bench-engine
 bench-engine: $(STAMP) ## Compare what methods save at an accuracy budget (hours; QUICK=1 for a look; SEEDS=, CASES=, DOCUMENT=1)
@@ -120,4 +125,4 @@ clean: ## Remove what builds and tests have left in this checkout (not the share
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

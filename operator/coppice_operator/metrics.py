@@ -92,6 +92,7 @@ class OperatorMetrics:
                 synced=self._health.synced,
                 leading=self._health.leading,
                 late_seconds=self._health.late_seconds,
+                tasks=len(asyncio.all_tasks()),
                 prunejobs=self._cache.all("PruneJob"),
                 rollouts=self._cache.all("ModelRollout"),
             ),
@@ -114,6 +115,7 @@ class _Snapshot(Collector):
     synced: bool
     leading: bool
     late_seconds: float
+    tasks: int
     prunejobs: list[JsonObject] = field(repr=False)
     rollouts: list[JsonObject] = field(repr=False)
 
@@ -145,6 +147,12 @@ class _Snapshot(Collector):
             self.ages_seconds,
         )
         yield _by_kind("coppice_operator_cached_objects", "Objects in memory.", self.counts)
+        yield GaugeMetricFamily(
+            "coppice_operator_tasks",
+            "Asyncio tasks. It rises with the objects that watches tell of and falls back after; if it only grows,"
+            " something leaks.",
+            value=self.tasks,
+        )
         late = CounterMetricFamily(
             "coppice_operator_loop_late_seconds",
             "Seconds by which the event loop was late. Its rate is the share of time in which nothing else got a turn;"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.bench.operator import lives
 from tests.builders import prune_job
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -28,15 +29,30 @@ class Candidate:
     """group/version/plural."""
     template: dict[str, Any]
     """One resource; its Job is made suspended, so no pod follows and the control plane's own work stays small."""
-    command: Callable[[Path], list[str]]
-    """From the path of a kubeconfig."""
+    command: Callable[[Path, int], list[str]]
+    """From the path of a kubeconfig and a port for /metrics."""
+    lives: dict[str, Any] | None = None
+    """A resource whose Job runs to its end; None where whole lives are not measured."""
 
-    def start(self, kubeconfig: Path) -> subprocess.Popen[bytes]:
+    def start(self, kubeconfig: Path, port: int) -> subprocess.Popen[bytes]:
         """Start the operator."""
         return subprocess.Popen(
-            self.command(kubeconfig), env={**os.environ, "KUBECONFIG": str(kubeconfig)}, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            self.command(kubeconfig, port), env={**os.environ, "KUBECONFIG": str(kubeconfig)},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
+
+
+def ours() -> Candidate:
+    """Return Coppice's operator."""
+    return Candidate(
+        "coppice", _CRDS, "coppice.dev/v1alpha1/prunejobs",
+        prune_job(run__queueName="bench", measurement__minimumProvenance="Estimated"),
+        lambda _kubeconfig, port: [
+            sys.executable, "-m", "coppice_cli.main", "operator", "--namespace", NAMESPACE, "--host", "127.0.0.1",
+            "--port", str(port),
+        ],
+        lives.TEMPLATE,
+    )  # fmt: skip
 
 
 def candidates(reference: Path) -> tuple[Candidate, Candidate]:
@@ -45,35 +61,43 @@ def candidates(reference: Path) -> tuple[Candidate, Candidate]:
     Args:
         reference: The reference's program.
     """
-    ours = Candidate(
-        "coppice", _CRDS, "coppice.dev/v1alpha1/prunejobs",
-        prune_job(run__queueName="bench", measurement__minimumProvenance="Estimated"),
-        lambda _kubeconfig: [
-            sys.executable, "-m", "coppice_cli.main", "operator", "--namespace", NAMESPACE, "--host", "127.0.0.1",
-            "--port", "0",
-        ],
-    )  # fmt: skip
     spec = {"steps": 100, "sparsity": 50, "image": "busybox", "suspend": True}
     theirs = Candidate(
         "reference", REFERENCE / "crd.yaml", "example.dev/v1alpha1/prunejobs",
         {"apiVersion": "example.dev/v1alpha1", "kind": "PruneJob", "spec": spec},
-        lambda kubeconfig: [
+        lambda kubeconfig, _port: [
             str(reference), "operator", "--kubeconfig", str(kubeconfig), "--namespace", NAMESPACE, "--qps=-1",
         ],
     )  # fmt: skip
-    return ours, theirs
+    return ours(), theirs
 
 
 def drive(
-    reference: Path, candidate: Candidate, kubeconfig: Path, count: int, directory: Path, *, prefix: str = "bench"
+    reference: Path,
+    candidate: Candidate,
+    kubeconfig: Path,
+    count: int,
+    directory: Path,
+    *,
+    prefix: str = "bench",
+    resource: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what the driver saw: resources made as fast as the API server takes them, until all are settled.
+
+    Args:
+        reference: The program that drives.
+        candidate: Whose resources.
+        kubeconfig: Of the cluster.
+        count: How many.
+        directory: For a file.
+        prefix: Of their names.
+        resource: One of them; the candidate's own when not given.
 
     Raises:
         RuntimeError: If some did not settle.
     """
     template = directory / "template.json"
-    template.write_text(json.dumps(candidate.template))
+    template.write_text(json.dumps(resource or candidate.template))
     done = subprocess.run(
         [str(reference), "drive", "--kubeconfig", str(kubeconfig), "--namespace", NAMESPACE, "--resource",
          candidate.resource, "--template", str(template), "--n", str(count), "--prefix", prefix],

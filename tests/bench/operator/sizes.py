@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import statistics
 import subprocess
 import time
@@ -10,12 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from devcluster import Cluster, ClusterOptions
+from tests.bench.operator import lives
 from tests.bench.operator.build import build_reference
 from tests.bench.operator.candidates import Candidate, candidates, drive
 from tests.bench.operator.usage import cpu_seconds, peak_rss_bytes, rss_bytes, writes
+from tests.integration.operator.support import report
 
 SIZES, QUICK_SIZES = (1000, 5000, 10000), (1000,)
 REPETITIONS = 3
+MOST_LIVES = 1000
+"""Whole lives are measured of so many at most: their pods' own writes are what takes the time."""
+_QUIET_SECONDS = 2.0
+_IDLE_SECONDS = 10.0
 
 
 def bench(quick: bool) -> dict[str, Any]:
@@ -41,40 +48,29 @@ def _size(count: int, repetitions: int, reference: Path) -> dict[str, Any]:
 
 
 def _run(candidate: Candidate, count: int, reference: Path) -> dict[str, Any]:
-    with Cluster(ClusterOptions(name="bench")) as cluster:
-        kubectl = [str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig)]
-        subprocess.run([*kubectl, "apply", "--server-side", "-f", str(candidate.crds)], check=True, capture_output=True)
-        subprocess.run(
-            [*kubectl, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"], check=True,
-            capture_output=True,
-        )  # fmt: skip
-        operator = candidate.start(cluster.kubeconfig)
+    options = ClusterOptions(
+        name="bench", kwok_nodes=lives.NODES, gpus_per_node=lives.GPUS_PER_NODE, kwok_run_seconds=lives.RUN_SECONDS,
+        kwok_message=report(),
+    )  # fmt: skip
+    with Cluster(options) as cluster:
+        prepare(cluster, candidate.crds)
+        operator = Process(candidate, cluster)
         try:
             # Warm: its watches are open and its code is loaded once one resource is settled.
             drive(reference, candidate, cluster.kubeconfig, 1, cluster.directory, prefix="first")
+            idle: dict[str, float] = {"rss_bytes": rss_bytes(operator.pid)}
             before, cpu = writes(cluster), cpu_seconds(operator.pid)
             found = drive(reference, candidate, cluster.kubeconfig, count, cluster.directory)
             cpu = cpu_seconds(operator.pid) - cpu
             # The last statuses may still be written again.
-            time.sleep(2)
+            time.sleep(_QUIET_SECONDS)
             made = writes(cluster) - before
             peak = peak_rss_bytes(operator.pid)
-            operator.kill()
-            operator.wait()
-            before, begin = writes(cluster), time.monotonic()
-            operator = candidate.start(cluster.kubeconfig)
-            # A resource that comes after all others is settled when the operator has caught up with them.
-            drive(reference, candidate, cluster.kubeconfig, 1, cluster.directory, prefix="late")
-            restart_seconds = time.monotonic() - begin
-            time.sleep(2)
-            restart = {
-                "seconds": round(restart_seconds, 2), "rss_bytes": rss_bytes(operator.pid),
-                # Two of them are the late resource's own.
-                "writes": writes(cluster) - before - 2,
-            }  # fmt: skip
+            idle["cpu_ratio"] = round(_idle_cpu_ratio(operator.pid), 4)
+            restart = _restart(operator, reference)
+            lived = _lives(operator, reference, min(count, MOST_LIVES)) if candidate.lives else None
         finally:
-            operator.terminate()
-            operator.wait()
+            operator.end()
     return {
         "settled_per_second": round(found["settled_per_second"], 1),
         "create_to_job_seconds": _rounded(found["create_to_job_seconds"]),
@@ -82,9 +78,86 @@ def _run(candidate: Candidate, count: int, reference: Path) -> dict[str, Any]:
         "writes_per_resource": round(made / count, 4),
         "peak_rss_bytes": peak,
         "cpu_seconds": round(cpu, 2),
+        "idle": idle,
         "restart": restart,
+        **({"lives": lived} if lived else {}),
         "load": os.getloadavg()[0],
     }
+
+
+class Process:
+    """One operator process at a time."""
+
+    def __init__(self, candidate: Candidate, cluster: Cluster) -> None:
+        self.candidate, self.cluster = candidate, cluster
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.start()
+
+    def start(self) -> None:
+        """Start one."""
+        self._process = self.candidate.start(self.cluster.kubeconfig, self.port)
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End it as hard as can be."""
+        self._process.kill()
+        self._process.wait()
+
+    def end(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait()
+
+
+def prepare(cluster: Cluster, crds: Path) -> None:
+    """Apply CRDs and wait until they are served."""
+    kubectl = [str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig)]
+    for command in (
+        ["apply", "--server-side", "-f", str(crds)],
+        ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"],
+    ):
+        subprocess.run([*kubectl, *command], check=True, capture_output=True)
+
+
+def _idle_cpu_ratio(pid: int) -> float:
+    """Return the share of a core that a process takes with nothing to do."""
+    before, began = cpu_seconds(pid), time.monotonic()
+    time.sleep(_IDLE_SECONDS)
+    return (cpu_seconds(pid) - before) / (time.monotonic() - began)
+
+
+def _restart(operator: Process, reference: Path) -> dict[str, Any]:
+    cluster = operator.cluster
+    operator.kill()
+    before, begin = writes(cluster), time.monotonic()
+    operator.start()
+    # A resource that comes after all others is settled when the operator has caught up with them.
+    drive(reference, operator.candidate, cluster.kubeconfig, 1, cluster.directory, prefix="late")
+    seconds = time.monotonic() - begin
+    time.sleep(_QUIET_SECONDS)
+    # Two of them are the late resource's own.
+    made = writes(cluster) - before - 2
+    return {"seconds": round(seconds, 2), "rss_bytes": rss_bytes(operator.pid), "writes": made}
+
+
+def _lives(operator: Process, reference: Path, count: int) -> dict[str, Any]:
+    cluster = operator.cluster
+    before, began = lives.own_writes(operator.port), time.monotonic()
+    drive(
+        reference, operator.candidate, cluster.kubeconfig, count, cluster.directory, prefix="life",
+        resource=operator.candidate.lives,
+    )  # fmt: skip
+    lives.wait_until_met(cluster, "life-", count)
+    seconds = time.monotonic() - began
+    # The last Events follow the last statuses.
+    time.sleep(_QUIET_SECONDS)
+    return lives.record(count, seconds, lives.own_writes(operator.port) - before)
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float]:

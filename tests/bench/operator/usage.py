@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from coppice_api.constants import MANAGED_BY
 from devcluster import Cluster
 
 _WRITES = {
@@ -16,8 +18,7 @@ _WRITES = {
     for verb in ("POST", "PUT", "PATCH", "APPLY", "DELETE")
     for resource, subresource in (("jobs", ""), ("prunejobs", "status"))
 }
-"""Requests that only an operator makes here: the driver posts resources, the Job controller writes jobs/status. Events
-are not among them, since the Job controller makes some too."""
+"""Requests that only an operator makes here: the driver posts resources, the Job controller writes jobs/status."""
 
 
 def rss_bytes(pid: int) -> int:
@@ -39,12 +40,13 @@ def peak_rss_bytes(pid: int) -> int:
 
 
 def writes(cluster: Cluster) -> int:
-    """Return how many writes of an operator the API server has counted."""
-    text = subprocess.run(
-        [str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig), "get", "--raw", "/metrics"],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    return round(
+    """Return how many writes of an operator the API server has seen: what it has counted, and Events of ours.
+
+    The reference writes no Events; those of the Job controller are not an operator's.
+    """
+    text = _raw(cluster, "/metrics")
+    events = json.loads(_raw(cluster, f"/api/v1/events?fieldSelector=source={MANAGED_BY}"))["items"]
+    return len(events) + round(
         sum(
             sample.value
             for family in text_string_to_metric_families(text)
@@ -53,3 +55,10 @@ def writes(cluster: Cluster) -> int:
             if (sample.labels.get("verb"), sample.labels.get("resource"), sample.labels.get("subresource")) in _WRITES
         )
     )
+
+
+def _raw(cluster: Cluster, path: str) -> str:
+    return subprocess.run(
+        [str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig), "get", "--raw", path],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip

@@ -1,0 +1,109 @@
+"""docs/benchmarks/operator.md and its picture, from the figures of a run; nothing in them is typed in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+_MIB = 1 << 20
+_OURS, _THEIRS = "#0a7", "#b60"
+_WIDTH, _PANEL, _LEFT, _BAR = 720, 250, 60, 12
+
+
+def write(result: dict[str, Any], directory: Path) -> None:
+    """Write the document, its data and its picture."""
+    directory.mkdir(parents=True, exist_ok=True)
+    sizes, machine = result["sizes"], result["machine"]
+    (directory / "operator.json").write_text(json.dumps(result, indent=1) + "\n")
+    (directory / "operator.svg").write_text(picture(sizes))
+    runs = len(sizes[0]["repetitions"]["coppice"])
+    (directory / "operator.md").write_text(
+        "\n".join(
+            [
+                "# Thousands of PruneJobs\n",
+                f"Written by `DOCUMENT=1 make bench-operator` at {machine['time']}, commit {machine['commit']}: "
+                f"{machine['cores']} cores of {machine['cpu']} for everything, API server, etcd and driver included, "
+                f"Python {machine['python']}, load before {machine['load_before']:.1f}. Figures are medians of {runs}; "
+                "both operators ran in turn, each on a fresh control plane.\n",
+                "PruneJobs are created as fast as the API server takes them; one is settled when it has its Job and "
+                "its status. The reference is a small operator in Go on controller-runtime that makes the same number "
+                "of writes (`tests/bench/operator/reference`).\n",
+                table(sizes),
+                "\n![Settled PruneJobs a second, and seconds until one is settled, by number of PruneJobs]"
+                "(operator.svg)\n",
+                "## Whole lives\n",
+                "PruneJobs whose runs end well on nodes that KWOK plays, until each has met its target. Writes are the "
+                "operator's own, Events among them.\n",
+                lives_table(sizes),
+            ]
+        )
+        + "\n"
+    )
+
+
+def table(sizes: Sequence[Row]) -> str:
+    """Return a Markdown table, two lines for each number of PruneJobs."""
+    lines = [
+        "| PruneJobs | operator | settled/s | to Job, p50 / p99 s | settled, p50 / p99 s | writes each | CPU ms each | "
+        "peak RSS MiB | restart: caught up s, writes, RSS MiB | idle: RSS MiB, CPU |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for size in sizes:
+        for name, row in (("Coppice", size), ("Go reference", size["reference"])):
+            job, settled, restart, idle = (
+                row[key] for key in ("create_to_job_seconds", "create_to_settled_seconds", "restart", "idle")
+            )
+            lines.append(
+                f"| {size['n']:,} | {name} | {row['settled_per_second']:.0f} | {job['p50']:.2f} / {job['p99']:.2f} | "
+                f"{settled['p50']:.2f} / {settled['p99']:.2f} | {row['writes_per_resource']:.3f} | "
+                f"{1000 * row['cpu_seconds'] / size['n']:.1f} | {row['peak_rss_bytes'] / _MIB:.0f} | "
+                f"{restart['seconds']:.1f}, {restart['writes']:.0f}, {restart['rss_bytes'] / _MIB:.0f} | "
+                f"{idle['rss_bytes'] / _MIB:.0f}, {idle['cpu_ratio']:.1%} |"
+            )
+    return "\n".join(lines)
+
+
+def lives_table(sizes: Sequence[Row]) -> str:
+    """Return a Markdown table of whole lives."""
+    lines = ["| beside settled | lives | met/s | writes each |", "| --- | --- | --- | --- |"]
+    for size in sizes:
+        lived = size["lives"]
+        lines.append(
+            f"| {size['n']:,} | {lived['n']:,} | {lived['met_per_second']:.1f} | {lived['writes_per_resource']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def picture(sizes: Sequence[Row]) -> str:
+    """Return bars of both operators: settled a second, and the 99th percentile of the wait; light and dark alike."""
+    panels: tuple[tuple[str, Callable[[Row], float]], ...] = (
+        ("settled a second (more is better)", lambda row: row["settled_per_second"]),
+        ("seconds until settled, p99 (less is better)", lambda row: row["create_to_settled_seconds"]["p99"]),
+    )
+    height = 70 + 34 * len(sizes)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" font-family="sans-serif" '
+        'font-size="13" fill="#777"><title>PruneJobs settled by Coppice and by a reference in Go</title>'
+    ]
+    for place, (title, value) in enumerate(panels):
+        left = _LEFT + place * (_WIDTH - _LEFT) // 2
+        most = max(value(row) for size in sizes for row in (size, size["reference"]))
+        parts.append(f'<text x="{left}" y="18">{title}</text>')
+        for number, size in enumerate(sizes):
+            y = 34 + 34 * number
+            if place == 0:
+                parts.append(f'<text x="{left - 8}" y="{y + 16}" text-anchor="end">{size["n"]:,}</text>')
+            for row, colour, shift in ((size, _OURS, 0), (size["reference"], _THEIRS, _BAR + 1)):
+                length = _PANEL * value(row) / most if most else 0.0
+                parts.append(
+                    f'<rect x="{left}" y="{y + shift}" width="{length:.1f}" height="{_BAR}" fill="{colour}"/>'
+                    f'<text x="{left + length + 6:.1f}" y="{y + shift + 11}">{value(row):.4g}</text>'
+                )
+    parts.append(
+        f'<text x="{_LEFT}" y="{height - 8}"><tspan fill="{_OURS}">■ Coppice</tspan> '
+        f'<tspan fill="{_THEIRS}">■ Go reference</tspan></text></svg>\n'
+    )
+    return "".join(parts)
