@@ -37,7 +37,8 @@ MOST_GROWTH_RATIO = 0.05
 TASKS_MORE = 2
 """One scrape and one beat."""
 SAMPLE_SECONDS = 2.0
-_END_SECONDS = 300.0
+QUIET_SECONDS = 10.0
+_END_SECONDS = 120.0
 _KINDS = ("prunejobs", "modelrollouts", "jobs", "pods", "services")
 _ROLLOUT = {"targets": [{"name": "nobody"}], "strategy": {"approval": "Manual"}}
 
@@ -134,7 +135,8 @@ def run(minutes: float, seed: int) -> dict[str, Any]:
 
 
 def _churn(operator: Process, churn: Churn, seconds: float) -> dict[str, Any]:
-    before, samples = _sample(operator, 0.0), list[Sample]()
+    _live_once(churn.api)
+    before, samples = _quiet(operator), list[Sample]()
     began, due = time.monotonic(), 0.0
     while (now := time.monotonic() - began) < seconds:
         churn.step()
@@ -146,8 +148,7 @@ def _churn(operator: Process, churn: Churn, seconds: float) -> dict[str, Any]:
         churn.api.delete(NAMESPACE, "prunejobs", name)
     left = _settle(lambda: {kind: _count(churn.api, kind) for kind in _KINDS})
     held = _settle(lambda: {"objects": _sample(operator, 0.0).held})
-    tasks = _settle(lambda: {"more": max(0, _sample(operator, 0.0).tasks - before.tasks - TASKS_MORE)})
-    after = _sample(operator, time.monotonic() - began)
+    after = _quiet(operator)
     half = [item for item in samples if item.second >= seconds / 2]
     return {
         "operations": dict(sorted(churn.done.items())),
@@ -159,7 +160,7 @@ def _churn(operator: Process, churn: Churn, seconds: float) -> dict[str, Any]:
         },
         "second_half_growth_ratio": round(growth_ratio(half), 4),
         "tasks": {"before": before.tasks, "most": max(item.tasks for item in samples), "after": after.tasks},
-        "tasks_left": tasks["more"],
+        "tasks_left": max(0, after.tasks - before.tasks - TASKS_MORE),
         "objects_left": left,
         "objects_held_by_the_operator": held["objects"],
         "samples": [[round(item.second, 1), item.rss_bytes, item.tasks, item.held] for item in samples],
@@ -176,6 +177,30 @@ def broken(result: dict[str, Any]) -> list[str]:
         (result["objects_held_by_the_operator"], "the operator still holds objects that are gone"),
     ]
     return [text for wrong, text in found if wrong]
+
+
+def _live_once(api: Api) -> None:
+    """Have one PruneJob meet its target and go: every watch is open then, and all code loaded."""
+    api.create(NAMESPACE, "prunejobs", with_values(lives.TEMPLATE, {"metadata.name": "first"}))
+    _until(lambda: _state(api, "first") == "TargetMet", "the first PruneJob")
+    api.delete(NAMESPACE, "prunejobs", "first")
+    _settle(lambda: {kind: _count(api, kind) for kind in _KINDS})
+
+
+def _state(api: Api, name: str) -> str:
+    return str(((api.get(NAMESPACE, "prunejobs", name) or {}).get("status") or {}).get("state", ""))
+
+
+def _quiet(operator: Process) -> Sample:
+    """Return the process once it has had the same number of tasks for a while, longer than Kopf keeps idle ones."""
+    sample = _sample(operator, 0.0)
+    since = began = time.monotonic()
+    while time.monotonic() - since < QUIET_SECONDS and time.monotonic() - began < _END_SECONDS:
+        time.sleep(1.0)
+        now = _sample(operator, 0.0)
+        since = since if now.tasks == sample.tasks else time.monotonic()
+        sample = now
+    return sample
 
 
 def _settle(look: Callable[[], dict[str, int]]) -> dict[str, int]:
