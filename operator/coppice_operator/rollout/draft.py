@@ -199,9 +199,9 @@ class Draft:
 
     def _summaries(self) -> list[CheckSummary]:
         # After the end nothing is judged any more, and the spec may be edited.
-        if self.stored.state in FINISHED or self.spec.analysis is None:
+        if self.stored.state in FINISHED:
             return self.stored.check_summaries
-        return summaries(self.spec.analysis.checks, self.checks.values())
+        return summaries(self.spec.analysis.checks, self.checks.values()) if self.spec.analysis else []
 
     def _conditions(self, verdict: Verdict, generation: int) -> list[ApiCondition]:
         def condition(kind: ConditionType, holds: bool) -> Condition:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from hypothesis import given
@@ -72,6 +73,17 @@ def test_a_rollout_keeps_what_decided_it_after_its_end() -> None:
     assert (by_name["energy"]["state"], by_name["energy"]["baseline"]) == ("Passing", "1")
     del run.rollout["spec"]["analysis"]
     assert run.stable()
+
+
+def test_checks_that_are_taken_out_of_the_spec_are_told_no_more() -> None:
+    run = simulation(spec={"analysis": copy.deepcopy(ANALYSIS)}, answer=good)
+    run.run(until=lambda: len(run.status.get("checkSummaries", [])) == 3)
+    run.rollout["spec"]["analysis"]["checks"].pop()
+    run.step()
+    assert [item["name"] for item in run.status["checkSummaries"]] == ["energy", "accuracy"]
+    del run.rollout["spec"]["analysis"]
+    run.step()
+    assert run.status["checkSummaries"] == []
 
 
 def test_a_baseline_alone_is_no_verdict() -> None:
