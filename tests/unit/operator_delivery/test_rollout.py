@@ -176,3 +176,28 @@ def test_a_restart_while_it_waits_for_the_tool_asks_nothing_and_writes_nothing()
     for _ in range(5):
         run.step()
     assert (run.status_writes, len(run.changes)) == (before, asked)
+
+
+@pytest.mark.parametrize("passes", [2, 6, 11, 200], ids=["at once", "in the first wave", "later", "after its end"])
+def test_a_rollout_that_is_withdrawn_is_taken_back_by_a_commit_too(passes: int) -> None:
+    run = GitSimulation(git_rollout(*NAMES, strategy=WAVES), fleet())
+    for _ in range(passes):
+        run.step()
+    run.rollout["spec"]["withdrawn"] = True
+    run.rollout["metadata"]["generation"] += 1
+    run.run(until=lambda: run.state == "RolledBack")
+    assert set(run.values().values()) == {DENSE}
+    assert run.branch == EMPTY
+    assert run.stable()
+
+
+def test_what_begins_to_match_joins_the_last_commit() -> None:
+    labels = {"fleet": "digits"}
+    document = git_rollout(strategy=WAVES, targets=[{"selector": {"matchLabels": labels}}])
+    run = GitSimulation(document, fleet(labels=labels))
+    run.run(until=lambda: run.status.get("wave") == 1)
+    run.fleet["late"] = deployment("late", labels=labels)
+    run.base["late"] = DENSE
+    run.run()
+    assert run.state == "RolledOut" and set(run.values().values()) == {PRUNED}
+    assert [edit.name for edit in run.changes[-1].edits] == [*NAMES, "late"]
