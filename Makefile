@@ -98,6 +98,30 @@ lock: $(STAMP) ## Resolve requirements/*.txt again from pyproject.toml (UPGRADE=
 	@$(COMPILE) -c requirements/dev.txt --extra operator pyproject.toml -o requirements/operator.txt
 	@$(COMPILE) -c requirements/dev.txt --extra pruner --extra hf --extra vision --extra int8 --extra onnx-runtime \
 		--extra s3 pyproject.toml -o requirements/pruner.txt
+	@$(COMPILE) $(UPGRADE) --extra release pyproject.toml -o requirements/release.txt
+
+RELEASE := $(VENV)-release
+
+.PHONY: sbom
+sbom: $(STAMP) $(RELEASE)/.installed ## Write CycloneDX bills of materials of the images into build/sbom
+	@mkdir -p build/sbom
+	@$(RELEASE)/bin/cyclonedx-py environment --output-reproducible --of JSON --pyproject pyproject.toml \
+		-o build/sbom/environment.json $(BIN)/python
+	@$(BIN)/python -m sbom build/sbom/environment.json build/sbom
+
+.PHONY: audit
+audit: $(STAMP) $(RELEASE)/.installed ## Ask the advisory database about every locked package (needs a way to it)
+	@for image in operator pruner; do \
+		$(RELEASE)/bin/pip-audit --require-hashes --disable-pip -r requirements/$$image.txt || exit 1; done
+
+$(RELEASE)/.installed: $(STAMP) requirements/release.txt
+	@test -x $(RELEASE)/bin/python || $(PYTHON) -m venv $(RELEASE)
+	@VIRTUAL_ENV=$(abspath $(RELEASE)) $(BIN)/uv pip sync -q --require-hashes requirements/release.txt
+	@touch $@
+
+.PHONY: images-test
+images-test: $(STAMP) ## Build and run the pruner's image too (needs root, buildah and debootstrap; 12 GB, about 15 minutes)
+	@PRUNER_IMAGE=1 $(BIN)/python -m pytest tests/integration/images -q
 
 .PHONY: docs
 docs: $(STAMP) ## Build the site of docs/ in build/docs, strictly

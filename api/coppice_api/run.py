@@ -23,6 +23,7 @@ from coppice_api.prunejob import (
     QuantizationScheme,
     RuntimeKind,
 )
+from coppice_api.redaction import without_userinfo
 
 RUN_SCHEMA = "coppice.dev/run/v1"
 
@@ -200,7 +201,8 @@ class RunReport(StatusModel):
 
     def to_termination_message(self) -> str:
         """Return JSON that fits a termination message, shortening the message if it must."""
-        text = self.model_dump_json(by_alias=True, exclude_none=True)
+        told = self.model_copy(update={"message": without_userinfo(self.message)})
+        text = told.model_dump_json(by_alias=True, exclude_none=True)
         excess = len(text.encode()) - MAX_REPORT_BYTES
         if excess <= 0:
             return text

@@ -13,9 +13,9 @@ import typer
 from rich.console import Console
 
 from coppice_api.prunejob import MinimumProvenance, PruneJob
+from coppice_api.redaction import without_userinfo
 from coppice_cli.cluster import EXIT_ERROR, ClusterError, ContextOption, KubeconfigOption, NamespaceOption, connect
 from coppice_cli.doctor import Finding, Verdict, cluster, machine, nodes, prometheus, prunejob, storage, tools
-from coppice_cli.doctor.finding import redacted
 from coppice_cli.run_command import ClaimOption, claims, one_prunejob
 
 
@@ -129,9 +129,9 @@ def _address(job: PruneJob | None) -> str | None:
 
 
 def _show(finding: Finding) -> None:
-    typer.echo(f"{finding.verdict.value:8} {finding.check:26} {redacted(finding.found)}")
+    typer.echo(f"{finding.verdict.value:8} {finding.check:26} {without_userinfo(finding.found)}")
     if finding.mend and finding.verdict in (Verdict.PROBLEM, Verdict.WARNING, Verdict.UNKNOWN):
-        typer.echo(f"{'':8} {'':26} -> {redacted(finding.mend)}")
+        typer.echo(f"{'':8} {'':26} -> {without_userinfo(finding.mend)}")
 
 
 def _count(number: int, noun: str) -> str:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TextIO
 
+from coppice_api.redaction import RedactingFormatter, without_userinfo
 from coppice_operator.queue import Key
 
 _OBJECT = "about_object"
@@ -50,7 +51,7 @@ def set_up(level: str, log_format: LogFormat | None = None, stream: TextIO = sys
         logging.getLogger(name).setLevel(max(logging.getLogger().level, logging.WARNING))
 
 
-class JsonFormatter(logging.Formatter):
+class JsonFormatter(RedactingFormatter):
     """One JSON object a line, whatever the message holds."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -65,10 +66,10 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
-        return json.dumps(line)
+        return without_userinfo(json.dumps(line))
 
 
-class TextFormatter(logging.Formatter):
+class TextFormatter(RedactingFormatter):
     """For people: the object before the message, the reason after it."""
 
     def __init__(self) -> None:

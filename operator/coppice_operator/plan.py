@@ -7,10 +7,12 @@ remembered what a target held before it touches that target.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from coppice_api.redaction import without_userinfo
 from coppice_operator.delivery.change import Change
 
 JsonObject = dict[str, Any]
@@ -101,3 +103,17 @@ class Plan:
     events: tuple[Event, ...] = field(default=())
     requeue_after_seconds: float | None = None
     """When to look again although nothing happened; None waits for a watch event or the resync."""
+
+    def __post_init__(self) -> None:
+        """Take user names and passwords of URIs out of whatever is said; what is to be used keeps them."""
+        object.__setattr__(self, "status", _without_userinfo(self.status))
+        told = tuple(dataclasses.replace(item, message=without_userinfo(item.message)) for item in self.events)
+        object.__setattr__(self, "events", told)
+
+
+def _without_userinfo(node: Any, key: str = "") -> Any:
+    if isinstance(node, dict):
+        return {name: _without_userinfo(value, name) for name, value in node.items()}
+    if isinstance(node, list):
+        return [_without_userinfo(item) for item in node]
+    return without_userinfo(node) if key == "message" and isinstance(node, str) else node

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from coppice_api.crd import RESOURCES
-from reference import chart, commands, equation3, exits, reasons, resource
+from reference import chart, commands, equation3, exits, licences, reasons, resource
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "reference"
@@ -17,6 +17,7 @@ def generated() -> dict[Path, str]:
     """Return every generated page and what it should hold."""
     pages = {f"{kind.KIND.lower()}.md": resource.page(kind) for kind in RESOURCES}
     pages |= {"commands.md": commands.page(), "exit-codes.md": exits.page(), "reasons.md": reasons.page(),
+              "licences.md": licences.page(),
               "chart.md": chart.page()}  # fmt: skip
     return {
         **{FOLDER / name: text for name, text in pages.items()},

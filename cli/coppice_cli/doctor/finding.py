@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-_USERINFO = re.compile(r"(://)[^/@\s]+@")
+from coppice_api.redaction import without_userinfo
 
 
 class Verdict(StrEnum):
@@ -38,11 +37,6 @@ class Finding:
     def to_dict(self) -> dict[str, str]:
         """Return it as JSON values; nobody's user name and password are shown."""
         return {
-            "check": self.check, "verdict": self.verdict.value, "found": redacted(self.found),
-            "mend": redacted(self.mend),
+            "check": self.check, "verdict": self.verdict.value, "found": without_userinfo(self.found),
+            "mend": without_userinfo(self.mend),
         }  # fmt: skip
-
-
-def redacted(text: str) -> str:
-    """Return a text without the user names and passwords of its URIs."""
-    return _USERINFO.sub(r"\1***@", text)

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from coppice_api.constants import ENV_NODES, ENV_POD_IP, ENV_RUN_CONFIG, TERMINATION_LOG, ExitCode
+from coppice_api.redaction import RedactingFormatter
 from coppice_api.run import RUN_SCHEMA, Outcome, RunConfig, RunReport
 from coppice_pruner.pod.server import RunServer
 from coppice_pruner.run import Interrupted, Interruption, Journal, execute, exit_code
@@ -25,7 +26,9 @@ def main(environ: Mapping[str, str]) -> int:
     Args:
         environ: COPPICE_RUN_CONFIG holds the run contract; POD_IP the address to listen on, every one if absent.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     interruption = Interruption().on(signal.SIGTERM, signal.SIGINT)
     try:
         config = RunConfig.model_validate_json(environ.get(ENV_RUN_CONFIG, ""))

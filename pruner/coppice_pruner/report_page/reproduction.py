@@ -5,6 +5,7 @@ from __future__ import annotations
 import yaml
 
 from coppice_api.prunejob import PruneJob
+from coppice_api.redaction import without_userinfo
 from coppice_api.run import RunConfig
 
 _PLACES_BELOW_OUTPUT = 4
@@ -29,7 +30,8 @@ def manifest_of(config: RunConfig) -> str:
             "output": {"uri": _output_uri(config.artifacts_uri)},
         },
     }
-    return yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=100)
+    # The page is for everybody who sees the result; the password of a URI is not.
+    return without_userinfo(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=100))
 
 
 def _output_uri(artifacts_uri: str) -> str:

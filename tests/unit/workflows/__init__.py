@@ -1,0 +1,1 @@
+"""The workflows that other people's machines run."""
