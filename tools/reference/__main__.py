@@ -22,6 +22,7 @@ def generated() -> dict[Path, str]:
     return {
         **{FOLDER / name: text for name, text in pages.items()},
         ROOT / "docs" / "concepts" / "equation-3.md": equation3.page(),
+        ROOT / "charts" / "coppice" / "README.md": chart.readme(),
     }
 
 

@@ -13,6 +13,7 @@ import yaml
 
 from reference.markdown import code, plain, table
 
+_BEGIN, _END = "<!-- values: written by make reference -->", "<!-- end of values -->"
 _NONE = object()
 _CHART = Path(__file__).parents[2] / "charts" / "coppice"
 _INTRODUCTION = """\
@@ -46,15 +47,26 @@ class Value:
     comment: str
 
 
+def values() -> str:
+    """Return the table of the chart's values."""
+    rows = [(f"`{item.path}`", code(json.dumps(item.default)), plain(item.comment)) for item in listed()]
+    return table(("Value", "Default", "Meaning"), rows)
+
+
+def readme() -> str:
+    """Return the chart's README with the table of values as it should be."""
+    before, _, rest = (_CHART / "README.md").read_text().partition(_BEGIN)
+    return f"{before}{_BEGIN}\n\n{values()}\n\n{_END}{rest.partition(_END)[2]}"
+
+
 def page() -> str:
     """Return the page."""
-    values = [(f"`{item.path}`", code(json.dumps(item.default)), plain(item.comment)) for item in listed()]
     rights = [
         (code(", ".join(groups)) or "core", code(", ".join(resources)), code(", ".join(verbs)), why)
         for groups, resources, verbs, why in [*granted(), *OPTIONAL]
     ]
     return "\n".join([
-        _INTRODUCTION, table(("Value", "Default", "Meaning"), values), "", _RIGHTS,
+        _INTRODUCTION, values(), "", _RIGHTS,
         table(("API group", "Resources", "Verbs", "Why"), rights),
     ]) + "\n"  # fmt: skip
 

@@ -92,7 +92,8 @@ def helm(cluster: Cluster, repository: Path) -> Helm:
 def installed(helm: Helm, kubectl: Kubectl) -> Iterator[str]:
     """The chart, installed for every namespace; gone after the module but for its CRDs."""
     helm.must("install", RELEASE, str(helm.chart), "--namespace", SYSTEM,
-              "--set-json", 'allowedImagePrefixes=["coppice-pruner:","registry.example/team/"]')  # fmt: skip
+              "--set-json", 'allowedImagePrefixes=["coppice-pruner:","registry.example/team/"]',
+              "--set-json", 'allowedUriPrefixes=["pvc://fleet-models/","s3://team/"]')  # fmt: skip
     kubectl.must("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
     yield RELEASE
     helm.must("uninstall", RELEASE, "--namespace", SYSTEM)

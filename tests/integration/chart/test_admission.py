@@ -51,7 +51,12 @@ def people(kubectl: Kubectl, installed: str) -> Iterator[People]:
     found.may("grace", "update", "deployments.apps", "digits-a")
     # The API server takes a moment to know a new policy.
     other = [{"name": "digits-b"}]
-    for document in (model_rollout(targets=other), prune_job(rollout={"targets": other}), prune_job(run__image="x")):
+    for document in (
+        model_rollout(targets=other),
+        prune_job(rollout={"targets": other}),
+        prune_job(run__image="x"),
+        prune_job(model__uri="s3://other/x"),
+    ):
         wait_for(lambda document=document: found.create("grace", document).returncode != 0, "the policies")
     yield found
     kubectl.must("delete", "namespace", found.namespace, "--wait=false")
@@ -142,6 +147,25 @@ def test_images_of_runs_begin_with_an_allowed_prefix(people: People, image: str 
         assert "coppice-pruner:, registry.example/team/" in result.stderr
 
 
+URIS = {
+    "the team's": ({"model__uri": "s3://team/digits", "output__uri": "s3://team/runs"}, ""),
+    "another bucket": ({"model__uri": "s3://team-b/digits"}, "s3://team-b/digits"),
+    "another place for results": ({"output__uri": "file:///etc"}, "file:///etc"),
+    "a way around": ({"model__uri": "pvc://fleet-models/../other"}, "pvc://fleet-models/../other"),
+    "code of the image": ({"model__uri": "python://team.models:digits"}, "python://team.models:digits"),
+}
+
+
+@pytest.mark.parametrize(("values", "refused"), URIS.values(), ids=URIS)
+def test_models_data_and_results_are_where_they_may_be(people: People, values: Json, refused: str) -> None:
+    result = people.create("ada", prune_job(**values))
+    assert (result.returncode == 0) is not bool(refused), result.stderr
+    if refused:
+        assert (
+            f"{refused} begins with none of the prefixes allowed here: pvc://fleet-models/, s3://team/" in result.stderr
+        )
+
+
 def test_the_policies_are_typed_right(people: People) -> None:
     def checked() -> list[Json]:
         return [item["status"] for item in policies() if "typeChecking" in item.get("status", {})]
@@ -153,5 +177,5 @@ def test_the_policies_are_typed_right(people: People) -> None:
             if "coppice" in item["metadata"]["name"]
         ]
 
-    wait_for(lambda: len(checked()) == len(policies()) == 3, "the type check of every policy")
-    assert [status["typeChecking"] for status in checked()] == [{}] * 3
+    wait_for(lambda: len(checked()) == len(policies()) == 4, "the type check of every policy")
+    assert [status["typeChecking"] for status in checked()] == [{}] * 4
