@@ -40,7 +40,8 @@ RUN /opt/build/bin/uv build --wheel --no-build-isolation --python /opt/build/bin
 
 # What both images are run as.
 FROM ${RUNTIME} AS runtime
-ENV PATH=/opt/code/bin:/opt/coppice/bin:$PATH PYTHONPATH=/opt/code PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/code/bin:/opt/coppice/bin:$PATH PYTHONPATH=/opt/code PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 USER=coppice
+# By number, for runAsNonRoot; libraries ask for a name and there is no line for it in /etc/passwd.
 USER 65532:65532
 WORKDIR /tmp
 ENTRYPOINT ["coppice"]

@@ -119,10 +119,6 @@ $(RELEASE)/.installed: $(STAMP) requirements/release.txt
 	@VIRTUAL_ENV=$(abspath $(RELEASE)) $(BIN)/uv pip sync -q --require-hashes requirements/release.txt
 	@touch $@
 
-.PHONY: images-test
-images-test: $(STAMP) ## Build and run the pruner's image too (needs root, buildah and debootstrap; 12 GB, about 15 minutes)
-	@PRUNER_IMAGE=1 $(BIN)/python -m pytest tests/integration/images -q
-
 .PHONY: docs
 docs: $(STAMP) ## Build the site of docs/ in build/docs, strictly
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet

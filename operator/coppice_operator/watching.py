@@ -18,6 +18,9 @@ from coppice_operator.login import LOGINS
 from coppice_operator.metrics import OperatorMetrics
 from coppice_operator.plan import JsonObject
 
+_IDENTITY: Any = "coppice-operator"
+"""Of a peer among Kopf's; with `standalone` there are none."""
+
 WATCHED = (
     # Children before parents: a PruneJob is never looked at before its Jobs are known.
     Watched("Job", "batch/v1", "jobs", labelled=True),
@@ -88,7 +91,10 @@ async def watching(
 
     async def run() -> None:
         others = asyncio.all_tasks()
-        tasks = await kopf.spawn_tasks(registry=registry, settings=settings(), standalone=True, stop_flag=stop, **where)
+        # Kopf's own would hold the user's name, and the user of a container has none.
+        tasks = await kopf.spawn_tasks(
+            registry=registry, settings=settings(), standalone=True, stop_flag=stop, identity=_IDENTITY, **where
+        )
         on_signals()
         await kopf.run_tasks(tasks, ignored=others)
 

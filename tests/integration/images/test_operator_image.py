@@ -8,6 +8,7 @@ import socket
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,12 +95,14 @@ def test_it_is_ready_within_seconds_and_idles_in_little_memory(
             return False
 
     kubectl.must("create", "namespace", "image")
+    # Without USER, as in an image of somebody else's: the number alone must do.
+    bare = replace(config, environment={k: v for k, v in config.environment.items() if k != "USER"})
     options = ["operator", "--namespace=image", "--host=127.0.0.1", f"--port={port}"]
     log = tmp_path / "log"
     began = time.monotonic()
     with log.open("w") as stream:
         process = started(
-            root, tmp_path, config, options, {"KUBECONFIG": "/tmp/shared/kubeconfig"}, stdout=stream, stderr=stream
+            root, tmp_path, bare, options, {"KUBECONFIG": "/tmp/shared/kubeconfig"}, stdout=stream, stderr=stream
         )
     try:
         wait_for(ready, "the operator of the image")
