@@ -55,6 +55,17 @@ def instant(stamp: str | None) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def begun(moment: datetime, now: datetime, set_at: datetime | None) -> datetime:
+    """Return when something began, as the clock counts now that somebody has set it.
+
+    Args:
+        moment: As it was written.
+        now: The time.
+        set_at: When the clock was set; what is older counts from then. None while nobody has.
+    """
+    return moment if set_at is None else max(set_at, min(moment, now))
+
+
 def _condition(before: JsonObject | None, condition: Condition, now: datetime) -> JsonObject:
     kept = before.get("lastTransitionTime") if before and before.get("status") == condition.status else None
     return {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import aiohttp
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from coppice_api.constants import LABEL_HARDWARE, LABEL_PRUNEJOB, POD_HTTP_PORT
 from coppice_api.run import Progress
 from coppice_operator.cache import Cache
+from coppice_operator.clock import wall
 from coppice_operator.plan import JsonObject
 from coppice_operator.prunejob.nodes import LABEL_JOB, leads
 
@@ -34,16 +36,16 @@ class ProgressPoller:
     Args:
         cache: Of the pods; only those whose Job is in it too are asked.
         changed: Told whose progress is new, who has fallen silent and who answers again.
-        now: The time, UTC.
+        steady: Monotonic seconds; nobody falls silent because somebody sets the clock.
     """
 
     def __init__(
-        self, cache: Cache, changed: Callable[[Subject], None], now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self, cache: Cache, changed: Callable[[Subject], None], steady: Callable[[], float] = time.monotonic
     ) -> None:
-        self._cache, self._changed, self._now = cache, changed, now
+        self._cache, self._changed, self._steady = cache, changed, steady
         self._answers: dict[Subject, Progress] = {}
-        self._heard: dict[Subject, datetime] = {}
-        self._silent: set[Subject] = set()
+        self._heard: dict[Subject, float] = {}
+        self._silent: dict[Subject, datetime] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     def of(self, namespace: str, label: str) -> dict[str, Progress]:
@@ -52,7 +54,7 @@ class ProgressPoller:
 
     def silent_since(self, namespace: str, label: str) -> dict[str, datetime]:
         """Return when the pods of one PruneJob that answer no more last did, by hardware class."""
-        return {key[2]: self._heard[key] for key in self._silent if key[:2] == (namespace, label)}
+        return {key[2]: moment for key, moment in self._silent.items() if key[:2] == (namespace, label)}
 
     async def run(self) -> None:
         """Poll for ever."""
@@ -92,20 +94,19 @@ class ProgressPoller:
             _log.debug("no progress from %s: %s", address, error)
             self._missed(subject)
             return
-        self._heard[subject] = self._now()
-        again = subject in self._silent
-        self._silent.discard(subject)
+        self._heard[subject] = self._steady()
+        again = self._silent.pop(subject, None)
         if again or self._answers.get(subject) != answer:
             self._answers[subject] = answer
             self._changed(subject)
 
     def _missed(self, subject: Subject) -> None:
-        heard = self._heard.setdefault(subject, self._now())
-        if subject not in self._silent and self._now() - heard >= SILENCE:
-            self._silent.add(subject)
+        silence = timedelta(seconds=self._steady() - self._heard.setdefault(subject, self._steady()))
+        if subject not in self._silent and silence >= SILENCE:
+            self._silent[subject] = wall() - silence
             self._changed(subject)
 
     def _forget(self, subject: Subject) -> None:
         self._answers.pop(subject, None)
         self._heard.pop(subject, None)
-        self._silent.discard(subject)
+        self._silent.pop(subject, None)

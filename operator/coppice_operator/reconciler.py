@@ -7,11 +7,11 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping
 
 from coppice_api.constants import LABEL_PRUNEJOB
 from coppice_operator.cache import Cache, place_of
+from coppice_operator.clock import Clock
 from coppice_operator.delivery.publisher import Publisher
 from coppice_operator.kube import FencedError, Kube, KubeError, collection_path
 from coppice_operator.logs import about
@@ -47,7 +47,7 @@ class Reconciler:
         metrics: Of the operator.
         kube: Asked for what a watch may not have told of yet.
         default_image: Image of runs where the spec names none.
-        now: The time, UTC.
+        clock: The time.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class Reconciler:
         kube: Kube,
         *,
         default_image: str,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Clock | None = None,
     ) -> None:
         self._cache, self._queue, self._writer, self._metrics = cache, queue, writer, metrics
-        self._kube, self._default_image, self._now = kube, default_image, now
+        self._kube, self._default_image, self._clock = kube, default_image, clock or Clock()
         self._working = False
         self._refusals = Refusals()
         self.poller = ProgressPoller(cache, self._progressed)
-        self.publisher = Publisher(kube, lambda *place: self._queue.add(Key("ModelRollout", *place)), now)
+        self.publisher = Publisher(kube, lambda *place: self._queue.add(Key("ModelRollout", *place)))
         writer.wrote, writer.publish = self.saw, self.publisher.submit
 
     async def run(self) -> None:
@@ -164,7 +164,8 @@ class Reconciler:
             return None
         refused = self._refusals.of(key)
         if key.kind == "PruneJob":
-            plan = plan_prunejob(self._observe_prunejob(item, refused), self._now())
+            moment = self._clock.now()
+            plan = plan_prunejob(self._observe_prunejob(item, refused), moment)
         else:
             plan = await self._plan_rollout(item, prometheus)
         await self._writer.carry_out(plan, key.kind, item, [refusal.message for refusal in refused.values()])
@@ -217,6 +218,7 @@ class Reconciler:
                 rollout["metadata"]["name"]: rollout for rollout in self._cache.in_namespace("ModelRollout", namespace)
             },
             refused=refused,
+            clock_set_at=self._clock.set_at,
             default_image=self._default_image,
         )
 
@@ -234,10 +236,11 @@ class Reconciler:
             prunejobs=tuple(self._cache.in_namespace("PruneJob", namespace)),
             published=self.publisher.of(item["metadata"].get("uid", "")),
         )
-        queries = due_queries(observation, self._now())
-        if queries:
-            observation = dataclasses.replace(observation, answers=await prometheus.ask(queries))
-        return plan_rollout(observation, self._now())
+        now = self._clock.now()
+        queries = due_queries(dataclasses.replace(observation, clock_set_at=self._clock.set_at), now)
+        answers = await prometheus.ask(queries) if queries else {}
+        now = self._clock.now()
+        return plan_rollout(dataclasses.replace(observation, answers=answers, clock_set_at=self._clock.set_at), now)
 
     async def _look_for_targets(self, rollout: JsonObject) -> None:
         """Take in the targets that no watch has told of: a rollout turns back when one is deleted, and watches lag."""

@@ -17,6 +17,7 @@ from coppice_operator.lister import Lister, Watched
 from coppice_operator.login import LOGINS
 from coppice_operator.metrics import OperatorMetrics
 from coppice_operator.plan import JsonObject
+from coppice_operator.unending import persist
 
 _IDENTITY: Any = "coppice-operator"
 """Of a peer among Kopf's; with `standalone` there are none."""
@@ -86,6 +87,7 @@ async def watching(
         namespaces: Where.
         on_signals: Called once Kopf has put its own handlers of signals in the place of ours.
     """
+    persist()
     where: dict[str, Any] = {"namespaces": list(namespaces)} if namespaces else {"clusterwide": True}
     stop = asyncio.Event()
 

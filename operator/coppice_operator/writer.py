@@ -82,6 +82,8 @@ class Writer:
         """
         if plan.status is not None and plan.status != item.get("status"):
             await self._write_status(plan.status, kind, item)
+        elif any(isinstance(action, CreateObject) for action in plan.actions):
+            await self._look(kind, item)
         refusals: list[KubeError] = []
         children: dict[str, str] = {}
         held: dict[str, str] = {}
@@ -110,6 +112,16 @@ class Writer:
         for event in plan.events:
             if event.written:
                 await self._record(event, kind, item)
+
+    async def _look(self, kind: str, item: JsonObject) -> None:
+        """See that a parent is there before a child is made, where no write of its status has shown it."""
+        namespace, name = place_of(item)
+        try:
+            found = await self._kube.get(object_path(API_VERSION, kind, namespace, name))
+        except KubeError as error:
+            raise _stale(error, 404) from error
+        if found["metadata"].get("uid") != item["metadata"]["uid"] or "deletionTimestamp" in found["metadata"]:
+            raise StaleError(f"{kind} {namespace}/{name} is not the one that was observed")
 
     async def _write_status(self, status: JsonObject, kind: str, item: JsonObject) -> None:
         namespace, name = place_of(item)

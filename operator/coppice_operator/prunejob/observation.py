@@ -37,5 +37,7 @@ class PruneJobObservation:
     """ModelRollouts of its namespace, by name."""
     refused: Mapping[str, Refusal] = field(default_factory=dict)
     """Children that the API server did not take when it was last asked, by name."""
+    clock_set_at: datetime | None = None
+    """When somebody set the clock: what was written before says little of how long ago it was."""
     default_image: str = ""
     """Image of the run where the spec names none."""

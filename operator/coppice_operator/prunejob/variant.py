@@ -82,9 +82,11 @@ def decide(
         item["type"]: item for item in job.get("status", {}).get("conditions") or () if item.get("status") == "True"
     }
     if "Complete" in conditions:
-        return completed(before, prunejob.spec, job, run.pods, moment.now)
+        return completed(before, prunejob.spec, job, run.pods, moment.now, observation.clock_set_at)
     if "Failed" in conditions:
-        return failed(before, prunejob.spec, hardware, job, conditions["Failed"], run.pods, moment.now)
+        return failed(
+            before, prunejob.spec, hardware, job, conditions["Failed"], run.pods, moment.now, observation.clock_set_at
+        )
     if "deletionTimestamp" in job["metadata"] and not prunejob.spec.suspend:
         message = f"Job {name} is being deleted; when it is gone another goes on from the last checkpoint"
         return Decision(said(before, not_backwards(before), Reason.STARTING, message), Reason.STARTING)

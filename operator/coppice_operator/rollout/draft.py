@@ -28,6 +28,7 @@ from coppice_operator.conditions import Condition, conditions, instant, timestam
 from coppice_operator.plan import Action, Event, EventType, JsonObject, Plan
 from coppice_operator.reading import read
 from coppice_operator.rollout.claims import FINISHED
+from coppice_operator.rollout.clock import anew, told_anew
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.selection import chooses, env_name
 from coppice_operator.rollout.summaries import summaries
@@ -101,12 +102,17 @@ class Draft:
         """
         rollout = read(ModelRollout, observation.rollout)
         stored = rollout.status or ModelRolloutStatus()
+        if stored.state not in FINISHED:
+            stored = anew(stored, now, observation.clock_set_at)
         return cls(
             rollout=rollout,
             stored=stored,
             observation=observation,
             now=now,
-            workloads=by_name(observation.workloads),
+            workloads={
+                name: told_anew(workload, now, observation.clock_set_at)
+                for name, workload in by_name(observation.workloads).items()
+            },
             targets=list(stored.targets),
             checks={(entry.name, entry.target): entry for entry in stored.checks},
             wave=stored.wave,

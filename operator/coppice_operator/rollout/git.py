@@ -192,7 +192,8 @@ def _next_try(draft: Draft, change: Change) -> datetime:
     outcome = draft.observation.published
     if outcome is None or outcome.change != change.key:
         return draft.now
-    return outcome.time + timedelta(seconds=RETRY_SECONDS)
+    # A clock that was set back would have it wait.
+    return min(outcome.time, draft.now) + timedelta(seconds=RETRY_SECONDS)
 
 
 def _told(verdict: Verdict, git: GitStatus) -> Verdict:

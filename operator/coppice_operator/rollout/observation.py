@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from coppice_operator.delivery.change import Outcome
 from coppice_operator.plan import JsonObject
@@ -24,5 +25,7 @@ class RolloutObservation:
     """All PruneJobs of its namespace: what they say they left where."""
     answers: Mapping[QueryKey, Answer] = field(default_factory=dict)
     """Answers to what `analysis.due_queries` asked in this pass."""
+    clock_set_at: datetime | None = None
+    """When somebody set the clock: what was written before says little of how long ago it was."""
     published: Outcome | None = None
     """With delivery Git: what came of the last change of the repository."""

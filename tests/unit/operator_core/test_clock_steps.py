@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
+from coppice_operator.clock import STEP, Clock
+from coppice_operator.conditions import timestamp
 from coppice_operator.plan import CreateObject
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.plan import plan as plan_rollout
@@ -63,7 +65,77 @@ def test_a_clock_that_goes_back_mid_wave_waits_and_touches_nothing_twice(step: t
     assert third.status["state"] == "RollingOut"
 
 
-def test_a_clock_that_jumps_past_a_deadline_mid_wave_takes_the_target_back() -> None:
+@pytest.mark.parametrize("step", [step for step in STEPS if abs(step) > STEP], ids=str)
+def test_deadlines_of_a_wave_begin_anew_when_the_clock_is_set(step: timedelta) -> None:
+    document, target = rollout("a"), deployment("a", None)
+    document["status"] = plan_rollout(RolloutObservation(rollout=document, workloads=(target,)), START).status
+    now, set_at = START + step + timedelta(seconds=40), START + step
+    for _ in range(2):
+        observation = RolloutObservation(rollout=document, workloads=(target,), clock_set_at=set_at)
+        decided = plan_rollout(observation, now)
+        assert decided.status is not None
+        assert decided.status["state"] == "RollingOut"
+        document["status"] = decided.status
+    # The second pass has nothing to mend.
+    assert decided.status["targets"][0]["updatedTime"] in (timestamp(set_at), timestamp(now))
+    late = plan_rollout(observation, now + timedelta(seconds=601))
+    assert late.status is not None
+    assert late.status["failureReason"] == "ProgressDeadlineExceeded"
+
+
+@pytest.mark.parametrize("step", STEPS, ids=str)
+def test_a_rollout_that_has_ended_keeps_its_moments_when_the_clock_is_set(step: timedelta) -> None:
+    document, target = rollout("a"), deployment("a", PRUNED)
+    document["status"] = plan_rollout(RolloutObservation(rollout=document, workloads=(target,)), START).status
+    for seconds in range(4):
+        made = plan_rollout(
+            RolloutObservation(rollout=document, workloads=(target,)), START + timedelta(seconds=120 * seconds)
+        )
+        document["status"] = made.status
+    assert document["status"]["state"] == "RolledOut"
+    after = RolloutObservation(rollout=document, workloads=(target,), clock_set_at=START + step)
+    assert plan_rollout(after, START + step + timedelta(seconds=40)).status == document["status"]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=str)
+def test_a_report_that_is_on_its_way_is_waited_for_when_the_clock_is_set(step: timedelta) -> None:
+    world = World()
+    world.step()
+    world.end_job()
+    world.step()
+    assert world.variant["state"] == "Pending"
+    world.clock_set_at = world.now = world.now + step
+    world.now += timedelta(seconds=5)
+    world.step()
+    assert world.variant["state"] == "Pending"
+    world.now += timedelta(seconds=60)
+    world.step()
+    assert world.variant["reason"] == "ReportUnreadable"
+
+
+def test_the_wall_clock_against_the_monotonic_one() -> None:
+    wall, steady = [START], [100.0]
+    clock = Clock(lambda: wall[0], lambda: steady[0])
+
+    def later(seconds: float, by_the_wall: float) -> datetime:
+        steady[0] += seconds
+        wall[0] += timedelta(seconds=by_the_wall)
+        return clock.now()
+
+    for _ in range(100):
+        # As a clock that is adjusted goes, and after a machine that slept.
+        assert later(60, 60.03) == wall[0]
+    later(100_000, 100_001)
+    assert clock.set_at is None
+    assert later(1, 86_400) == wall[0]
+    assert clock.set_at == wall[0]
+    later(600, 600)
+    assert clock.set_at == wall[0] - timedelta(seconds=600)
+    later(1, -86_400.5)
+    assert clock.set_at == wall[0].replace(microsecond=0)
+
+
+def test_a_clock_that_jumped_before_this_operator_began_counts_as_time_that_passed() -> None:
     document, target = rollout("a"), deployment("a", None)
     document["status"] = plan_rollout(RolloutObservation(rollout=document, workloads=(target,)), START).status
     late = plan_rollout(RolloutObservation(rollout=document, workloads=(target,)), START + timedelta(days=1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -56,7 +56,7 @@ async def answers(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 async def test_a_pod_falls_silent_after_a_minute_and_comes_back(answers: list[Progress | None]) -> None:
-    cache, changes, now = Cache(), asyncio.Queue[Subject](), [datetime(2026, 1, 2, tzinfo=UTC)]
+    cache, changes, now = Cache(), asyncio.Queue[Subject](), [100.0]
     cache.put("Job", job())
     cache.put("Pod", pod("0"))
     # Another of its pods answers for nobody.
@@ -66,11 +66,12 @@ async def test_a_pod_falls_silent_after_a_minute_and_comes_back(answers: list[Pr
     try:
         assert await asyncio.wait_for(changes.get(), 5) == HERE
         assert poller.of("default", "digits") == {"h100": Progress(iteration=1)}
-        heard = now[0]
+        heard = datetime.now(UTC)
         answers[0] = None
-        now[0] += SILENCE + timedelta(seconds=1)
+        now[0] += SILENCE.total_seconds() + 1
         assert await asyncio.wait_for(changes.get(), 5) == HERE
-        assert poller.silent_since("default", "digits")["h100"] >= heard
+        silent_seconds = (heard - poller.silent_since("default", "digits")["h100"]).total_seconds()
+        assert silent_seconds == pytest.approx(SILENCE.total_seconds() + 1, abs=5)
         assert poller.of("default", "digits") == {"h100": Progress(iteration=1)}
         answers[0] = Progress(iteration=1)
         assert await asyncio.wait_for(changes.get(), 5) == HERE

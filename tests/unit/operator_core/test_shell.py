@@ -206,11 +206,22 @@ async def test_a_status_that_is_stale_stops_the_plan(verb: str, status: int) -> 
     assert [request[0] for request in kube.requests] == ["merge"]
 
 
+@pytest.mark.parametrize("found", [None, "u-other", "going"])
+async def test_no_child_is_made_for_a_parent_that_is_gone(found: str | None) -> None:
+    kube = FakeKube({"get": 404} if found is None else {})
+    kube.stored = item(uid="u-other" if found == "u-other" else "u-1")
+    if found == "going":
+        kube.stored["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
+    with pytest.raises(StaleError):
+        await writer(kube)[0].carry_out(Plan(None, (CreateObject(JOB),)), "PruneJob", item())
+    assert [request[0] for request in kube.requests] == ["get"]
+
+
 async def test_a_child_that_exists_is_as_good_as_created() -> None:
     kube = FakeKube({"create": 409})
     subject, _, wrote = writer(kube)
-    await subject.carry_out(Plan(None, (CreateObject(JOB),)), "PruneJob", item())
-    assert [request[0] for request in kube.requests] == ["create", "get"]
+    await subject.carry_out(Plan({"state": "x"}, (CreateObject(JOB),)), "PruneJob", item())
+    assert [request[0] for request in kube.requests] == ["merge", "create", "get"]
     assert wrote == ["Job"]
 
 
@@ -221,8 +232,8 @@ async def test_a_child_that_lost_its_labels_gets_them_back_and_a_strangers_does_
     place = {"name": "j", "namespace": "default", "uid": "u-j"}
     wanted = {**place, "labels": {"ours": "yes"}, "ownerReferences": [{"uid": "u-1"}]}
     kube.stored = {**JOB, "metadata": {**place, "ownerReferences": [{"uid": owner}]}}
-    await subject.carry_out(Plan(None, (CreateObject({**JOB, "metadata": wanted}),)), "PruneJob", item())
-    merges = [body for verb, _, body in kube.requests if verb == "merge"]
+    await subject.carry_out(Plan({"state": "x"}, (CreateObject({**JOB, "metadata": wanted}),)), "PruneJob", item())
+    merges = [body for verb, path, body in kube.requests if verb == "merge" and not path.endswith("/status")]
     assert merges == ([{"metadata": {"labels": {"ours": "yes"}}}] if owner == "u-1" else [])
 
 
@@ -273,12 +284,12 @@ async def test_what_is_refused_again_in_the_same_words_is_told_once_and_a_job_wa
     with pytest.raises(RefusedError) as refusal:
         await subject.carry_out(plan, "PruneJob", item())
     # The second is of the Event, which is refused too.
-    assert [path.rpartition("/")[2] for _, path, _ in kube.requests] == ["services", "events"]
+    assert [path.rpartition("/")[2] for verb, path, _ in kube.requests if verb == "create"] == ["services", "events"]
     assert set(refusal.value.children) == {"s", "j"}
     kube.requests.clear()
     with pytest.raises(RefusedError):
         await subject.carry_out(plan, "PruneJob", item(), list(refusal.value.children.values()))
-    assert [path.rpartition("/")[2] for _, path, _ in kube.requests] == ["services"]
+    assert [path.rpartition("/")[2] for verb, path, _ in kube.requests if verb == "create"] == ["services"]
 
 
 def test_the_api_server_is_asked_again_after_longer_and_longer_waits_whatever_happens_meanwhile() -> None:

@@ -44,12 +44,14 @@ class World:
         self.services: dict[str, Json] = {}
         self.refused: dict[str, Refusal] = {}
         self.now = NOW
+        self.clock_set_at: datetime | None = None
 
     def plan(self) -> Plan:
         return plan(
             PruneJobObservation(
                 prunejob=self.prunejob, jobs=self.jobs, pods=tuple(self.pods), progress=self.progress,
                 silent_since=self.silent_since, rollouts=self.rollouts, refused=self.refused,
+                clock_set_at=self.clock_set_at,
                 default_image="coppice:test",
             ),
             self.now,

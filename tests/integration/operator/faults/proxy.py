@@ -67,7 +67,21 @@ class Gone:
     """410: an ERROR event on a watch, a plain answer elsewhere."""
 
 
-Effect = Refuse | Slow | Cut | Kill | Gone
+@dataclass(frozen=True)
+class Answer:
+    """The API server is not asked; the operator reads this with status 200: an ERROR event, half a line, nothing."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Then:
+    """The API server does what it is asked; then something happens; then the operator reads the answer."""
+
+    happens: Callable[[], None]
+
+
+Effect = Then | Answer | Refuse | Slow | Cut | Kill | Gone
 
 
 @dataclass(frozen=True)
@@ -262,6 +276,8 @@ class FaultProxy:
         match effect:
             case Refuse(status, message, retry_after):
                 return _status(status, message, {"Retry-After": str(retry_after)} if retry_after else {})
+            case Answer(text):
+                return web.Response(text=text, content_type="application/json")
             case Gone() if request.verb != "watch":
                 return _status(410, "the continue token is too old", {}, reason="Expired")
             case Gone():
@@ -282,6 +298,8 @@ class FaultProxy:
         match effect:
             case Cut():
                 return _hang_up(incoming, "cut by the test")
+            case Then(happens):
+                await asyncio.to_thread(happens)
             case Kill(answered=False):
                 self.victim()
                 return _hang_up(incoming, "killed by the test")

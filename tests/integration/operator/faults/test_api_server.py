@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from devcluster import Cluster
 from tests.integration.conftest import Kubectl
-from tests.integration.operator.faults.api import ApiError
-from tests.integration.operator.faults.proxy import READS, Cut, Effect, Gone, Refuse, Slow, wait_until_struck
+from tests.integration.operator.faults.api import Api, ApiError
+from tests.integration.operator.faults.proxy import (
+    READS,
+    Answer,
+    Cut,
+    Effect,
+    Gone,
+    Refuse,
+    Slow,
+    Then,
+    wait_until_struck,
+)
 from tests.integration.operator.faults.world import World
 
 WRITES = "create|update|patch|delete"
@@ -83,6 +94,71 @@ def test_410_on_every_watch_makes_it_list_again(world: World) -> None:
     world.proxy.drop_watches()
     wait_until_struck(fault)
     run_to_ready(world)
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        pytest.param(Refuse(404), id="404"),
+        pytest.param(Refuse(400), id="400"),
+        pytest.param(
+            Answer(json.dumps({"type": "ERROR", "object": {"code": 500, "message": "no"}})), id="an error event"
+        ),
+        pytest.param(Answer('{"type": "ADDED", "obj'), id="half an event"),
+        pytest.param(Answer('{"type": "ADDED"}'), id="an event without an object"),
+        pytest.param(Answer(""), id="nothing"),
+    ],
+)
+def test_whatever_a_watch_is_answered_it_begins_again(world: World, effect: Effect) -> None:
+    fault = world.proxy.inject(effect, verb="watch", times=10)
+    world.proxy.drop_watches()
+    wait_until_struck(fault)
+    run_to_ready(world)
+
+
+def test_watches_that_are_answered_with_nothing_are_not_asked_for_without_pause(world: World) -> None:
+    fault = world.proxy.inject(Answer(""), verb="watch", times=10**6)
+    world.proxy.drop_watches()
+    began = time.monotonic()
+    run_to_ready(world)
+    # Five kinds are watched, each every two seconds; what a watch does not say a list does.
+    assert 0 < fault.struck <= 5 * (2 + (time.monotonic() - began) / 2)
+
+
+def test_lists_that_fail_as_no_server_should_are_begun_again(world: World) -> None:
+    for effect in (Refuse(404), Answer("no JSON")):
+        gone = world.proxy.inject(Gone(), verb="watch", times=5)
+        fault = world.proxy.inject(effect, verb="list", times=3)
+        world.proxy.drop_watches()
+        wait_until_struck(gone)
+        wait_until_struck(fault)
+    run_to_ready(world)
+
+
+def test_a_prunejob_that_is_gone_before_it_is_looked_at_gets_no_job(world: World, cluster: Cluster) -> None:
+    # In a queue, so that there is no pod to wait for.
+    world.prunejob(run__queueName="gpus")
+    world.until(world.jobs, "the Job")
+    world.until(world.settled, "a pass over the Job")
+    world.operator.end()
+    world.delete("jobs", world.jobs()[0]["metadata"]["name"])
+    elsewhere = Api(cluster)
+
+    def delete() -> None:
+        elsewhere.delete(world.name, "prunejobs", "digits")
+
+    # The operator lists it, and it is gone before the next step. Its status stays the same, so no write of it tells.
+    fault = world.proxy.inject(Then(delete), verb="list", resource="prunejobs")
+    world.operator = world.another()
+    world.until(world.operator.ready, "the operator")
+    assert fault.struck == 1
+    world.until(lambda: world.proxy.count("get", "prunejobs") > 0, "it is looked for")
+    elsewhere.close()
+    assert world.created_jobs() == 1
+    # Nothing else is held up.
+    world.prunejob("next")
+    world.until(world.jobs, "the next Job")
+    assert world.created_jobs() == 2
 
 
 def test_410_while_it_lists_at_its_start_is_begun_again(world: World) -> None:
