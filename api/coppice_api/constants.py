@@ -56,6 +56,8 @@ class ExitCode(IntEnum):
     """The model, data or settings cannot be used; retrying cannot help."""
     MEASUREMENT_IMPOSSIBLE = 5
     """No meter here gives the provenance asked for; another node might."""
+    PEER_LOST = 6
+    """Another process of the run was lost; tried again, from the last checkpoint."""
 
 
 class ConditionType(StrEnum):

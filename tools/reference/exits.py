@@ -11,9 +11,11 @@ from reference.sources import sentences
 def page() -> str:
     """Return the page."""
     meanings = sentences(ExitCode)
-    pod = [(f"`{code.value}`", meanings[code.name], "no" if code else "it is done") for code in ExitCode]
+    again = "within `run.backoffLimit`, from the last checkpoint"
+    said = {ExitCode.ANSWERED: "it is done", ExitCode.PEER_LOST: again}
+    pod = [(f"`{code.value}`", meanings[code.name], said.get(code, "no")) for code in ExitCode]
     pod.append(("another", "Something that may pass: a lost node, a full disk, a store that does not answer, a fault.",
-                "within `run.backoffLimit`, from the last checkpoint"))  # fmt: skip
+                again))  # fmt: skip
     commands = [
         (0, "all", "It did what it was asked; for `run` and `status --wait`: the target is met."),
         (cluster.EXIT_ERROR, "all", "Anything else: no cluster, not found, a package that is missing, a fault."),

@@ -77,8 +77,10 @@ def read_report(text: str) -> RunReport | None:
         return None
 
 
-def _weight(end: Ending) -> tuple[bool, bool, bool, str]:
-    return end.exit_code not in _FINAL, not end.out_of_memory, not end.disruption, end.finished_at
+def _weight(end: Ending) -> tuple[bool, bool, bool, bool, str]:
+    # Who says that another was lost is not the one that was.
+    missed = end.exit_code == ExitCode.PEER_LOST
+    return end.exit_code not in _FINAL, not end.out_of_memory, not end.disruption, missed, end.finished_at
 
 
 def _endings(pods: Iterable[JsonObject]) -> Sequence[Ending]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import logging
+import os
 import tempfile
 import time
 from dataclasses import asdict
@@ -25,6 +28,7 @@ from coppice_pruner.models.loaded import LoadedModel
 from coppice_pruner.profiling import CostModel
 from coppice_pruner.quantization import require_torchao
 from coppice_pruner.run.checkpoint import Checkpoints, State
+from coppice_pruner.run.energy import RunEnergy
 from coppice_pruner.run.fit import fitted, inputs_digest
 from coppice_pruner.run.journal import Journal
 from coppice_pruner.run.loop import Baseline, Loop, LoopResult, Standing
@@ -32,7 +36,7 @@ from coppice_pruner.run.page import html_of
 from coppice_pruner.run.report import report_of
 from coppice_pruner.storage import Place, open_place
 from coppice_pruner.storage.durable import full_disk
-from coppice_pruner.training import Processes, Quality, joined, seed_all
+from coppice_pruner.training import Processes, Quality, end_lost, joined, seed_all
 
 _REPORT = "report.json"
 _BUNDLE_PREFIX = "model-"
@@ -100,7 +104,7 @@ def _execute(config: RunConfig, journal: Journal) -> RunReport:
         config.dataset.uri, sha256=config.dataset.sha256, claim_mounts=config.claim_mounts, scratch=scratch
     )
     dense = fitted(dense, data)
-    with joined() as processes:
+    with joined(functools.partial(_end_lost, config)) as processes:
         return _measure_and_prune(config, journal, dense, data, artifacts, scratch, started, processes)
 
 
@@ -127,15 +131,12 @@ def _prune(
     config: RunConfig, journal: Journal, dense: LoadedModel, loop: Loop, meter: Meter, artifacts: Place, scratch: Path,
     started: float, processes: Processes, inputs_sha256: str,
 ) -> RunReport:  # fmt: skip
-    begin_joules = meter.read_joules()
     checkpoints = Checkpoints(artifacts, scratch)
     resumed = processes.decide(checkpoints.latest(config.spec_digest, inputs_sha256))
     spent_joules, spent_seconds = (resumed[0].run_energy_joules, resumed[0].run_seconds) if resumed else (0.0, 0.0)
 
-    def energy_joules() -> float:
-        return spent_joules + meter.read_joules() - begin_joules
-
-    journal.count_energy(energy_joules)
+    energy = RunEnergy(meter, processes, spent_joules)
+    journal.count_energy(energy.so_far_joules)
     loop.measure_idle()
     if resumed is None:
         baseline = loop.baseline()
@@ -145,6 +146,7 @@ def _prune(
         _log.info("going on after step %d of an earlier pod", len(standing.iterations))
 
     def save(now: Standing) -> None:
+        used_joules = energy.total_joules()
         if not processes.leads:
             return
         checkpoints.save(
@@ -152,7 +154,7 @@ def _prune(
                 config.spec_digest, now.iterations, now.step, now.rollbacks, now.kept,
                 baseline.figures.to_dict(), asdict(baseline.quality), asdict(now.quality), now.energy_reduction_ratio,
                 now.cost_model.to_dict(), baseline.layer_energies, baseline.folding_reduction_ratio,
-                energy_joules(), spent_seconds + time.monotonic() - started, journal.phase_seconds, now.polished,
+                used_joules, spent_seconds + time.monotonic() - started, journal.phase_seconds, now.polished,
                 inputs_sha256, baseline.runtime_reduction_ratio,
                 baseline.deployed.to_dict() if baseline.deployed else None,
             ),
@@ -167,7 +169,7 @@ def _prune(
     journal.enter(Phase.EXPORTING, "Writing the bundle and checking that it loads", 0.94)
     report = report_of(
         result, config, meter,
-        run_energy_joules=energy_joules(), duration_seconds=spent_seconds + time.monotonic() - started,
+        run_energy_joules=energy.total_joules(), duration_seconds=spent_seconds + time.monotonic() - started,
         phase_seconds=journal.phase_seconds, folding_reduction_ratio=baseline.folding_reduction_ratio,
         idle_power_watts=loop.idle_power_watts,
         runtime_reduction_ratio=baseline.runtime_reduction_ratio,
@@ -269,6 +271,15 @@ def _failure(config: RunConfig, journal: Journal, error: Exception) -> RunReport
         outcome=outcome, message=message[:1024], spec_digest=config.spec_digest, dense=journal.dense,
         provenance=journal.provenance or offered, iterations=len(journal.iterations),
     )  # fmt: skip
+
+
+def _end_lost(config: RunConfig, message: str) -> None:
+    """Leave a report of what was lost, and end: this process may be waiting for that one, and never come back."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        report = RunReport(outcome=Outcome.FAILED, message=message[:1024], spec_digest=config.spec_digest)
+        with contextlib.suppress(OSError):
+            Path(config.termination_log).write_text(report.to_termination_message(), encoding="utf-8")
+    end_lost(message)
 
 
 def _scratch(config: RunConfig) -> Path:

@@ -2,7 +2,7 @@
 
 from coppice_pruner.training.evaluate import Quality, evaluate
 from coppice_pruner.training.fine_tune import DivergedError, FineTuned, OutOfMemoryError, fine_tune
-from coppice_pruner.training.processes import SINGLE, Processes, joined
+from coppice_pruner.training.processes import SINGLE, Processes, end_lost, joined
 from coppice_pruner.training.randomness import seed_all, seeded
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "OutOfMemoryError",
     "Processes",
     "Quality",
+    "end_lost",
     "evaluate",
     "fine_tune",
     "joined",

@@ -9,8 +9,9 @@ gradients are averaged here by one collective of all of them: the same numbers a
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +20,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from coppice_api.constants import ExitCode
+from coppice_pruner.training.heartbeat import LOST_SECONDS, Heartbeat
+
 Value = TypeVar("Value")
+_log = logging.getLogger(__name__)
 _PATIENCE = timedelta(hours=2)
 """How long a rank waits for the others. Torch's 10 and 30 minutes are less than rank 0 may measure alone."""
 
@@ -30,6 +35,18 @@ class Processes:
 
     rank: int = 0
     count: int = 1
+    heartbeat: Heartbeat | None = None
+    """Between them, where there are several."""
+
+    def tell(self, own_joules: Callable[[], float]) -> None:
+        """Have the others told what this process has used; called from another thread."""
+        if self.heartbeat is not None:
+            self.heartbeat.own_joules = own_joules
+
+    @property
+    def others_joules(self) -> float:
+        """What the others had used a moment ago."""
+        return self.heartbeat.others_joules if self.heartbeat is not None else 0.0
 
     @property
     def leads(self) -> bool:
@@ -94,11 +111,23 @@ class Processes:
 SINGLE = Processes()
 
 
+def end_lost(message: str) -> None:
+    """End this process at once, whatever it waits for."""
+    _log.error("%s", message)
+    logging.shutdown()
+    os._exit(ExitCode.PEER_LOST)
+
+
 @contextmanager
-def joined() -> Iterator[Processes]:
+def joined(lost: Callable[[str], None] = end_lost, *, lost_seconds: float = LOST_SECONDS) -> Iterator[Processes]:
     """Join the processes that torchrun started (RANK, WORLD_SIZE); alone, give `SINGLE`.
 
     Whoever has joined already stays so: a group that is made anew from the same store can meet the old one's addresses.
+
+    Args:
+        lost: Called from another thread, with a sentence for people, when one of the others is lost; must end the
+            process, which may be waiting for that one in a collective.
+        lost_seconds: Without a sign of life for so long another process is lost.
     """
     if distributed.is_initialized():
         yield Processes(distributed.get_rank(), distributed.get_world_size())
@@ -110,8 +139,10 @@ def joined() -> Iterator[Processes]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+    rank, count = distributed.get_rank(), distributed.get_world_size()
     try:
-        yield Processes(distributed.get_rank(), distributed.get_world_size())
+        with Heartbeat(rank, count, lost, lost_seconds=lost_seconds) as heartbeat:
+            yield Processes(rank, count, heartbeat)
     finally:
         distributed.destroy_process_group()
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from coppice_api.constants import ENV_LEADER, ENV_NODES, Reason
+from coppice_api.constants import ENV_LEADER, ENV_NODES, ExitCode, Reason
 from coppice_api.run import Outcome, Progress, RunReport
 from coppice_operator.plan import CreateObject
 from coppice_operator.prunejob.manifest import children, job_name
@@ -118,6 +118,19 @@ def test_a_failure_is_the_pods_that_began_it_not_of_those_that_lost_it() -> None
     world.step()
     assert world.condition("Stalled") == ("True", Reason.OUT_OF_MEMORY)
     settled(world)
+
+
+def test_a_pod_that_says_another_was_lost_is_not_the_cause_and_is_tried_again() -> None:
+    world = World(**THREE)
+    world.step()
+    never = next(rule for rule in world.job["spec"]["podFailurePolicy"]["rules"] if rule["action"] == "FailJob")
+    assert ExitCode.PEER_LOST not in never["onExitCodes"]["values"]
+    lost = RunReport(outcome=Outcome.FAILED, message="process 1 of 3 has not been heard of").to_termination_message()
+    world.end_pod(ExitCode.PEER_LOST, lost, index=0)
+    world.end_pod(1, "disk full", index=1)
+    found = cause(pods_of(world.pods, world.job["metadata"]["name"]), 3)
+    assert found is not None
+    assert found.message == "disk full"
 
 
 def test_input_that_one_pod_refuses_is_refused() -> None:
