@@ -110,6 +110,19 @@ class Condition(StatusModel):
     message: Annotated[str, Field(max_length=32768)] = ""
 
 
+UNSEEN_STATUS: dict[str, Any] = {
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "Unknown",
+            "reason": "Pending",
+            "message": "the operator has not seen it yet",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }
+    ]
+}
+"""What the API server says until the operator does: tools take a resource without conditions for ready."""
+
 Conditions = Annotated[
     list[Condition],
     Field(

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from coppice_api.base import ApiModel
+from coppice_api.base import UNSEEN_STATUS, ApiModel
 from coppice_api.constants import GROUP, VERSION
 from coppice_api.modelrollout import ModelRollout
 from coppice_api.prunejob import PruneJob
@@ -98,9 +98,7 @@ def _rooted(resource: Resource) -> JsonSchema:
     properties["apiVersion"] = {"type": "string"}
     properties["kind"] = {"type": "string"}
     properties["metadata"] = {"type": "object"}
-    initial = getattr(resource, "INITIAL_STATUS", None)
-    if initial is not None:
-        properties["status"]["default"] = initial
+    properties["status"]["default"] = UNSEEN_STATUS
     root["required"] = ["spec"]
     return root
 

@@ -552,18 +552,6 @@ class PruneJob(ApiModel):
     KIND: ClassVar[str] = "PruneJob"
     PLURAL: ClassVar[str] = "prunejobs"
     SHORT_NAMES: ClassVar[tuple[str, ...]] = ("pj",)
-    INITIAL_STATUS: ClassVar[dict[str, Any]] = {
-        "conditions": [
-            {
-                "type": "Ready",
-                "status": "Unknown",
-                "reason": "Pending",
-                "message": "the operator has not seen it yet",
-                "lastTransitionTime": "1970-01-01T00:00:00Z",
-            }
-        ]
-    }
-    """What the API server says until the operator does: tools take a resource without conditions for ready."""
     PRINTER_COLUMNS: ClassVar[tuple[dict[str, Any], ...]] = (
         {
             "name": "Target",

@@ -28,7 +28,7 @@ def completed(
         return Decision(before, reason_of(before.state), requeue_after_seconds=1.0)
     report = end.report if end else None
     if report is None or report.outcome not in (Outcome.TARGET_MET, Outcome.TARGET_NOT_MET):
-        return _finish(before, VariantState.FAILED, *_no_report(end))
+        return _finish(before, VariantState.FAILED, *_no_report(end, _retry(job)))
     if report.outcome is Outcome.TARGET_NOT_MET or report.artifact is None:
         return _finish(before, VariantState.TARGET_NOT_MET, Reason.TARGET_NOT_MET, report.message, report)
     if below(report.provenance, spec.measurement.minimum_provenance):
@@ -48,8 +48,8 @@ def failed(
     if condition.get("reason") == "DeadlineExceeded":
         limit = spec.run.active_deadline_seconds
         message = (
-            f"The run did not end within run.activeDeadlineSeconds ({limit} s); its checkpoints are kept: {_RENAME} "
-            "more time"
+            f"The run did not end within run.activeDeadlineSeconds ({limit} s); its checkpoints are kept: "
+            f"{_retry(job)} goes on for as long again, or {_RENAME} more time"
         )
         return _finish(before, VariantState.FAILED, Reason.DEADLINE_EXCEEDED, message)
     end = cause(pods, hardware.nodes)
@@ -79,7 +79,13 @@ def below(provenance: Provenance | None, minimum: MinimumProvenance) -> bool:
     return provenance is not Provenance.MEASURED
 
 
-def _no_report(end: Ending | None) -> tuple[Reason, str]:
+def _retry(job: JsonObject) -> str:
+    """Return the command that starts a run again from its last checkpoint."""
+    owner = next(iter(job["metadata"].get("ownerReferences") or ()), {"name": "NAME"})
+    return f"`coppice retry {owner['name']}`"
+
+
+def _no_report(end: Ending | None, retry: str) -> tuple[Reason, str]:
     if end is not None and len(end.message.encode()) >= MAX_REPORT_BYTES:
         return Reason.REPORT_TOO_LONG, (
             f"The pod succeeded, but its report is longer than the {MAX_REPORT_BYTES} bytes a termination message may "
@@ -88,7 +94,7 @@ def _no_report(end: Ending | None) -> tuple[Reason, str]:
     found = f"it reads {end.message[:200]!r}" if end and end.message else "there is none"
     return Reason.REPORT_UNREADABLE, (
         f"The pod succeeded, but its termination message is no report ({found}). Use an image of this operator's "
-        "version; deleting the Job and this PruneJob's status has it run again from its artifacts"
+        f"version; {retry} has it give its report again from its artifacts"
     )
 
 
@@ -107,19 +113,19 @@ def _failure(
         reason = Reason.PROVENANCE_TOO_LOW if too_low else Reason.MEASUREMENT_IMPOSSIBLE
         return reason, why or f"The pod cannot measure there and did not say why; {logs}"
     fell = fall(end, hardware) if end else None
+    again = f". {_retry(job)} goes on from the last checkpoint when that is mended"
     ended = f"the last pod ended with {code}" if code is not None else "its pods are gone"
     if condition.get("reason") == "BackoffLimitExceeded":
         tries = f"The run failed more often than run.backoffLimit ({spec.run.backoff_limit}) allows"
         if fell is not None:
-            return fell[0], f"{tries}; {fell[1]}"
-        return Reason.BACKOFF_LIMIT_EXCEEDED, f"{tries}; {ended}: {why or logs}"
+            return fell[0], f"{tries}; {fell[1]}{again if fell[0] is Reason.EVICTED else ''}"
+        return Reason.BACKOFF_LIMIT_EXCEEDED, f"{tries}; {ended}: {(why or logs).rstrip('.')}{again}"
     if fell is not None:
-        return fell[0], f"The Job failed ({condition.get('reason', 'Failed')}); {fell[1]}"
+        told = again if fell[0] is Reason.EVICTED else ""
+        return fell[0], f"The Job failed ({condition.get('reason', 'Failed')}); {fell[1]}{told}"
     said_by_job = condition.get("message", "")
-    hint = "" if why else f"; {logs}"
-    return Reason.RUN_FAILED, (
-        f"The Job failed ({condition.get('reason', 'Failed')}), {ended}: {why or said_by_job}{hint}"
-    )
+    told = (why or said_by_job).rstrip(".") + ("" if why else f"; {logs}")
+    return Reason.RUN_FAILED, f"The Job failed ({condition.get('reason', 'Failed')}), {ended}: {told}{again}"
 
 
 def _finish(

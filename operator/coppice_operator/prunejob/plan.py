@@ -184,7 +184,9 @@ def _rollout_verdict(rollout: JsonObject, name: str) -> tuple[Verdict, RolloutRe
     conditions_by_type = {item.get("type"): item for item in status.get("conditions") or ()}
     ready = conditions_by_type.get("Ready", {})
     stalled = conditions_by_type.get("Stalled", {}).get("status") == "True"
-    message = str(ready.get("message") or f"ModelRollout {name} has not begun")
+    seen = ready.get("status") != ConditionStatus.UNKNOWN
+    message = str(ready.get("message") or "") if seen else ""
+    message = message or f"ModelRollout {name} has not begun"
     try:
         reason = Reason(ready.get("reason", Reason.ROLLING_OUT))
     except ValueError:

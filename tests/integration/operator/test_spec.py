@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from coppice_api.prunejob import PruneJobSpec
 from devcluster import Cluster, ClusterOptions
-from tests.builders import prune_job
+from tests.builders import model_rollout, prune_job
 from tests.integration.conftest import Kubectl
 from tests.integration.operator.support import Operator, Space
 from tests.waiting import wait_for
@@ -191,8 +191,9 @@ def test_every_edit_but_suspend_and_rollout_is_refused_by_name_with_what_to_do(k
 
 def test_what_no_operator_has_seen_yet_is_not_ready(kubectl: Kubectl) -> None:
     kubectl.must("create", "namespace", "unseen")
-    kubectl.must("-n", "unseen", "create", "-f", "-", stdin=prune_job())
-    found = json.loads(kubectl.must("-n", "unseen", "get", "prunejob", "digits", "-o", "json"))
-    (condition,) = found["status"]["conditions"]
-    assert (condition["type"], condition["status"], condition["reason"]) == ("Ready", "Unknown", "Pending")
+    for kind, document in (("prunejob", prune_job()), ("modelrollout", model_rollout())):
+        kubectl.must("-n", "unseen", "create", "-f", "-", stdin=document)
+        found = json.loads(kubectl.must("-n", "unseen", "get", kind, "digits", "-o", "json"))
+        (condition,) = found["status"]["conditions"]
+        assert (condition["type"], condition["status"], condition["reason"]) == ("Ready", "Unknown", "Pending")
     kubectl.must("delete", "namespace", "unseen", "--wait=false")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from coppice_operator.cache import Cache
+from coppice_operator.clock import Clock
 from coppice_operator.metrics import OperatorMetrics
 from coppice_operator.queue import WorkQueue
 from coppice_operator.reconciler import Reconciler
@@ -57,7 +58,7 @@ async def test_a_target_is_looked_up_before_it_is_said_to_be_deleted(there: bool
     server = Server([found] if there else [])
     reconciler = Reconciler(
         cache, queue, Writer(server, cache), OperatorMetrics(), server, default_image="coppice:test",  # type: ignore[arg-type]
-        now=lambda: began.now,
+        clock=Clock(lambda: began.now, lambda: 0.0),
     )  # fmt: skip
     working = asyncio.create_task(reconciler.run())
     try:
