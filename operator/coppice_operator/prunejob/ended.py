@@ -20,7 +20,7 @@ _RENAME = "create the PruneJob under another name with"
 
 def completed(
     before: VariantStatus, spec: PruneJobSpec, job: JsonObject, pods: list[JsonObject], now: datetime,
-    set_at: datetime | None,
+    set_at: datetime | None = None,
 ) -> Decision:  # fmt: skip
     """Decide about a Job that completed; `set_at` is when the clock was set."""
     end = answer(pods)
@@ -42,7 +42,7 @@ def completed(
 
 def failed(
     before: VariantStatus, spec: PruneJobSpec, hardware: HardwareClass, job: JsonObject, condition: JsonObject,
-    pods: list[JsonObject], now: datetime, set_at: datetime | None,
+    pods: list[JsonObject], now: datetime, set_at: datetime | None = None,
 ) -> Decision:  # fmt: skip
     """Decide about a Job that failed; `condition` is its Failed condition."""
     if condition.get("reason") == "DeadlineExceeded":
