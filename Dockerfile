@@ -63,10 +63,11 @@ LABEL org.opencontainers.image.title="coppice-operator" \
 # Here, after `operator`: a builder that makes every stage before its target brings no torch for that one.
 FROM environment AS pruner-environment
 COPY requirements/pruner.txt /requirements/
+# Some packages bring files that are no Python of this version; pip passes over these too.
 RUN /opt/coppice/bin/pip install --no-compile --no-deps --require-hashes -r /requirements/pruner.txt \
  && rm -rf /opt/coppice/lib/python3*/site-packages/pip /opt/coppice/lib/python3*/site-packages/pip-* \
            /opt/coppice/bin/pip* \
- && /opt/coppice/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/coppice/lib
+ && { /opt/coppice/bin/python -m compileall -qq --invalidation-mode unchecked-hash /opt/coppice/lib || true; }
 
 FROM runtime AS pruner
 COPY --from=pruner-environment /opt/coppice /opt/coppice
