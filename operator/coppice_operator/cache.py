@@ -6,6 +6,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Iterator
 
+from coppice_api.constants import LABEL_PRUNEJOB
 from coppice_operator.plan import JsonObject
 
 Place = tuple[str, str]
@@ -21,6 +22,8 @@ class Cache:
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[str, dict[str, JsonObject]]] = defaultdict(lambda: defaultdict(dict))
+        self._children: dict[tuple[str, str, str], dict[str, JsonObject]] = defaultdict(dict)
+        """By kind, namespace and label: looking through a namespace at every pass costs the square of what is in it."""
         self._listings: list[Listing] = []
 
     def put(self, kind: str, item: JsonObject) -> bool:
@@ -29,7 +32,12 @@ class Cache:
         known = self._objects[kind][namespace].get(name)
         if known is not None and _same_life(known, item) and _version(item) <= _version(known):
             return False
-        self._objects[kind][namespace][name] = {**_slim(item), "kind": kind}
+        slim = {**_slim(item), "kind": kind}
+        self._objects[kind][namespace][name] = slim
+        if known is not None and _label(known) != _label(slim):
+            self._disown(kind, known)
+        if label := _label(slim):
+            self._children[kind, namespace, label][name] = slim
         return True
 
     def remove(self, kind: str, item: JsonObject) -> None:
@@ -40,6 +48,7 @@ class Cache:
         known = self._objects[kind][namespace].get(name)
         if known is not None and _same_life(known, item):
             del self._objects[kind][namespace][name]
+            self._disown(kind, known)
 
     @contextlib.contextmanager
     def listing(self, kind: str, namespace: str | None) -> Iterator[Listing]:
@@ -59,6 +68,10 @@ class Cache:
         """Return the objects of one kind in a namespace."""
         return list(self._objects[kind][namespace].values())
 
+    def labelled(self, kind: str, namespace: str, label: str) -> list[JsonObject]:
+        """Return the objects of one kind in a namespace whose PruneJob label has a value."""
+        return list(self._children.get((kind, namespace, label), {}).values())
+
     def all(self, kind: str) -> list[JsonObject]:
         """Return every object of one kind."""
         return [item for namespace in self._objects[kind].values() for item in namespace.values()]
@@ -66,6 +79,14 @@ class Cache:
     def count(self, kind: str) -> int:
         """Return how many objects of one kind there are."""
         return sum(map(len, self._objects[kind].values()))
+
+    def _disown(self, kind: str, item: JsonObject) -> None:
+        namespace, name = place_of(item)
+        key = (kind, namespace, _label(item))
+        siblings = self._children.get(key, {})
+        siblings.pop(name, None)
+        if not siblings:
+            self._children.pop(key, None)
 
 
 class Listing:
@@ -119,6 +140,10 @@ def place_of(item: JsonObject) -> Place:
 def _slim(item: JsonObject) -> JsonObject:
     metadata = {key: value for key, value in item["metadata"].items() if key != "managedFields"}
     return {**item, "metadata": metadata}
+
+
+def _label(item: JsonObject) -> str:
+    return str((item["metadata"].get("labels") or {}).get(LABEL_PRUNEJOB, ""))
 
 
 def _same_life(one: JsonObject, other: JsonObject) -> bool:

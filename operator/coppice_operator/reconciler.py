@@ -201,17 +201,11 @@ class Reconciler:
         namespace, name = place_of(item)
         label = label_value(name)
 
-        def ours(kind: str) -> list[JsonObject]:
-            return [
-                child
-                for child in self._cache.in_namespace(kind, namespace)
-                if child["metadata"].get("labels", {}).get(LABEL_PRUNEJOB) == label
-            ]
-
+        jobs, pods = (self._cache.labelled(kind, namespace, label) for kind in ("Job", "Pod"))
         return PruneJobObservation(
             prunejob=item,
-            jobs={job["metadata"]["name"]: job for job in ours("Job")},
-            pods=tuple(ours("Pod")),
+            jobs={job["metadata"]["name"]: job for job in jobs},
+            pods=tuple(pods),
             progress=self.poller.of(namespace, label),
             silent_since=self.poller.silent_since(namespace, label),
             rollouts={

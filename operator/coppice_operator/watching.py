@@ -22,6 +22,7 @@ from coppice_operator.unending import persist
 _IDENTITY: Any = "coppice-operator"
 """Of a peer among Kopf's; with `standalone` there are none."""
 
+WORKER_IDLE_SECONDS = 0.1
 WATCHED = (
     # Children before parents: a PruneJob is never looked at before its Jobs are known.
     Watched("Job", "batch/v1", "jobs", labelled=True),
@@ -140,6 +141,8 @@ def settings() -> kopf.OperatorSettings:
     chosen.posting.enabled = False
     chosen.networking.error_backoffs = _BackOffs()
     chosen.scanning.disabled = True
+    # Kopf keeps a task for each object it told of, in case of more: 20,000 after a start beside 10,000 PruneJobs.
+    chosen.queueing.idle_timeout = WORKER_IDLE_SECONDS
     # Longer than the server's: a watch that ends by itself is no error.
     chosen.watching.server_timeout = 300
     chosen.watching.client_timeout = 310

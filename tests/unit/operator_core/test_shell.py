@@ -113,6 +113,35 @@ def test_the_cache_never_shows_the_past() -> None:
     assert cache.get("PruneJob", ("default", "digits")) is None
 
 
+def test_the_cache_finds_children_by_their_label_whatever_became_of_them() -> None:
+    cache = Cache()
+
+    def child(name: str, label: str | None, version: int, uid: str = "u") -> Json:
+        labels = {} if label is None else {"labels": {"coppice.dev/prunejob": label}}
+        return {"metadata": {"namespace": "n", "name": name, "uid": uid, "resourceVersion": str(version), **labels}}
+
+    def found(label: str) -> list[str]:
+        return [item["metadata"]["name"] for item in cache.labelled("Job", "n", label)]
+
+    cache.put("Job", child("j", "one", 1))
+    cache.put("Job", child("k", "one", 2))
+    cache.put("Job", child("l", None, 3))
+    assert (found("one"), found("")) == (["j", "k"], [])
+    assert cache.labelled("Pod", "n", "one") == cache.labelled("Job", "m", "one") == []
+    # A person moves one, and takes the other's label; a stale event brings neither back.
+    cache.put("Job", child("j", "two", 4))
+    cache.put("Job", child("k", None, 5))
+    cache.put("Job", child("j", "one", 1))
+    assert (found("one"), found("two")) == ([], ["j"])
+    # Made again under its name by then: the end of the first is no news.
+    cache.put("Job", child("j", "two", 6, "v"))
+    cache.remove("Job", child("j", "two", 4))
+    assert found("two") == ["j"]
+    cache.remove("Job", child("j", "two", 7, "v"))
+    assert found("two") == []
+    assert cache._children == {}
+
+
 def test_the_cache_leaves_out_what_nobody_reads() -> None:
     cache = Cache()
     fat = item()
