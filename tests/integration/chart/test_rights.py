@@ -144,6 +144,32 @@ def test_a_list_of_namespaces_is_enough_and_gives_nothing_elsewhere(
             kubectl.must("delete", "namespace", name, "--wait=false")
 
 
+# Tests with a release of their own come first: `installed` has the same name, and stays to the end of the module.
+def test_a_secret_is_refused_without_the_right_and_read_with_it_and_nowhere_else(helm: Helm, kubectl: Kubectl) -> None:
+    spaces = ("secrets-a", "secrets-b")
+    for name in spaces:
+        kubectl.must("create", "namespace", name)
+        kubectl.must("-n", name, "create", "secret", "generic", "fleet-git", "--from-literal=password=x")
+
+    def read(space: str) -> bool:
+        return kubectl.run("-n", space, "get", "secret", "fleet-git", "--as", OPERATOR).returncode == 0
+
+    listed = f"namespaces={{{spaces[0]}}}"
+    install = ("upgrade", "--install", RELEASE, str(helm.chart), "--namespace", SYSTEM, "--set", listed)
+    try:
+        helm.must(*install)
+        assert not read(spaces[0])
+        helm.must(*install, "--set", "rbac.readSecrets=true")
+        wait_for(lambda: read(spaces[0]), "the right")
+        assert granted(kubectl, spaces[0]) >= {Right("get", "", "secrets")}
+        assert not {right.verb for right in granted(kubectl, spaces[0]) if right.resource == "secrets"} - {"get"}
+        assert not read(spaces[1])
+    finally:
+        helm.must("uninstall", RELEASE, "--namespace", SYSTEM)
+        for name in spaces:
+            kubectl.must("delete", "namespace", name, "--wait=false")
+
+
 def test_a_whole_life_in_any_namespace_uses_every_right_and_lacks_none(
     kubectl: Kubectl, installed: str, namespace: str, recorder: Recorder, tmp_path: Path
 ) -> None:
@@ -175,31 +201,6 @@ def test_secrets_are_read_one_by_one_and_only_where_the_chart_says_so(helm: Helm
     want = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
     assert rules("rbac.readSecrets=true") == [want]
     assert rules("rbac.readSecrets=true", "namespaces={a,b}") == [want, want]
-
-
-def test_a_secret_is_refused_without_the_right_and_read_with_it_and_nowhere_else(helm: Helm, kubectl: Kubectl) -> None:
-    spaces = ("secrets-a", "secrets-b")
-    for name in spaces:
-        kubectl.must("create", "namespace", name)
-        kubectl.must("-n", name, "create", "secret", "generic", "fleet-git", "--from-literal=password=x")
-
-    def read(space: str) -> bool:
-        return kubectl.run("-n", space, "get", "secret", "fleet-git", "--as", OPERATOR).returncode == 0
-
-    listed = f"namespaces={{{spaces[0]}}}"
-    install = ("upgrade", "--install", RELEASE, str(helm.chart), "--namespace", SYSTEM, "--set", listed)
-    try:
-        helm.must(*install)
-        assert not read(spaces[0])
-        helm.must(*install, "--set", "rbac.readSecrets=true")
-        wait_for(lambda: read(spaces[0]), "the right")
-        assert granted(kubectl, spaces[0]) >= {Right("get", "", "secrets")}
-        assert not {right.verb for right in granted(kubectl, spaces[0]) if right.resource == "secrets"} - {"get"}
-        assert not read(spaces[1])
-    finally:
-        helm.must("uninstall", RELEASE, "--namespace", SYSTEM)
-        for name in spaces:
-            kubectl.must("delete", "namespace", name, "--wait=false")
 
 
 def test_who_uses_the_cluster_may_use_prunejobs(kubectl: Kubectl, installed: str, namespace: str) -> None:

@@ -125,7 +125,7 @@ def test_a_bundle_holds_it_with_digests_and_travels_whole(tmp_path: Path) -> Non
         again = transformers.AutoModelForCausalLM.from_pretrained(found / "huggingface").eval()
         torch.testing.assert_close(again(input_ids=samples[0], use_cache=False).logits, want, rtol=1e-5, atol=1e-5)
     (found / "huggingface" / "config.json").write_text("{}")
-    with pytest.raises(BundleRefusedError, match=r"huggingface/config\.json is damaged"):
+    with pytest.raises(BundleRefusedError, match=r"huggingface/config\.json .*damaged"):
         load_bundle(found)
 
 
