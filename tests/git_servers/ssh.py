@@ -66,7 +66,8 @@ def git_ssh(root: Path, allowed: paramiko.PKey, host_key: paramiko.PKey) -> Iter
         gate = _Gate(allowed)
         try:
             transport.start_server(server=gate)
-        except (paramiko.SSHException, EOFError):
+        except (paramiko.SSHException, EOFError, OSError):
+            # Who does not like our key hangs up, and how that is seen here depends on how far we had come.
             return
         channel = transport.accept(20)
         if channel is None or not gate.asked.wait(20):
@@ -81,19 +82,28 @@ def git_ssh(root: Path, allowed: paramiko.PKey, host_key: paramiko.PKey) -> Iter
 
         def upward() -> None:
             assert process.stdin is not None
-            while data := channel.recv(65536):
-                process.stdin.write(data)
-                process.stdin.flush()
-            process.stdin.close()
+            # Either side may end first.
+            with contextlib.suppress(OSError):
+                while data := channel.recv(65536):
+                    process.stdin.write(data)
+                    process.stdin.flush()
+            with contextlib.suppress(OSError):
+                process.stdin.close()
 
         up = threading.Thread(target=upward, name="ssh-up", daemon=True)
         up.start()
-        while data := process.stdout.read1(65536):  # type: ignore[attr-defined]
-            channel.sendall(data)
-        channel.send_exit_status(process.wait())
-        channel.close()
+        with contextlib.suppress(OSError):
+            while data := process.stdout.read1(65536):  # type: ignore[attr-defined]
+                channel.sendall(data)
         process.stdout.close()
+        code = process.wait()
+        with contextlib.suppress(OSError):
+            channel.send_exit_status(code)
+        channel.close()
         up.join(20)
+        # The client hangs up first: closing on what it has still to say resets the connection, and it would
+        # lose what it has still to read.
+        transport.join(20)
         transport.close()
 
     def accept() -> None:
