@@ -103,14 +103,12 @@ class Reconciler:
                 if label:
                     self._queue_prunejob(namespace, label)
             case "ModelRollout":
-                for rollout in self._cache.in_namespace(kind, namespace):
-                    # A sibling that has ended may have held somebody's target.
-                    self._queue.add(Key(kind, namespace, rollout["metadata"]["name"]))
+                # A sibling that has ended may have held somebody's target.
+                self._queue_rollouts(namespace)
                 self._queue.add(Key(kind, namespace, name))
                 self._queue_owner(item)
             case "Deployment":
-                for rollout in self._cache.in_namespace("ModelRollout", namespace):
-                    self._queue.add(Key("ModelRollout", namespace, rollout["metadata"]["name"]))
+                self._queue_rollouts(namespace)
 
     async def _resync(self) -> None:
         while True:
@@ -178,16 +176,15 @@ class Reconciler:
             now = self._cache.get(key.kind, (key.namespace, key.name)) or item
             self._queue_owner(now)
             if _state(now) != _state(item):
-                self._queue_siblings(key)
+                # One that has ended, or waits to take over, may concern the others. A status that we wrote does not
+                # come back as an event.
+                self._queue_rollouts(key.namespace, but=key.name)
         return plan.requeue_after_seconds
 
-    def _queue_siblings(self, key: Key) -> None:
-        """Have the other rollouts looked at: one that has ended, or waits to take over, may concern them.
-
-        A status that we wrote does not come back as an event.
-        """
-        for rollout in self._cache.in_namespace("ModelRollout", key.namespace):
-            if rollout["metadata"]["name"] != key.name:
+    def _queue_rollouts(self, namespace: str, *, but: str = "") -> None:
+        """Have the rollouts of a namespace looked at, all but one where a name is given."""
+        for rollout in self._cache.in_namespace("ModelRollout", namespace):
+            if rollout["metadata"]["name"] != but:
                 self._queue.add(Key("ModelRollout", *place_of(rollout)))
 
     def _queue_owner(self, rollout: JsonObject) -> None:

@@ -9,9 +9,8 @@ import ipaddress
 import os
 import ssl
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from cryptography import x509
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.git_servers.repository import ENVIRONMENT, git
+from tests.serving import serving
 
 
 def certificate(folder: Path) -> Path:
@@ -56,19 +56,10 @@ def public_part(pem: Path) -> str:
 @contextlib.contextmanager
 def https_server(handler: type[BaseHTTPRequestHandler], pem: Path) -> Iterator[str]:
     """Serve over TLS on a free port; yields `https://127.0.0.1:port`."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, name="https", daemon=True)
-    thread.start()
-    try:
-        yield f"https://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(handler, "https", context) as address:
+        yield f"https://{address}"
 
 
 @contextlib.contextmanager

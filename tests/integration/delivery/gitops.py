@@ -6,12 +6,13 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs
 
 from tests.git_servers.repository import FleetRepository
 from tests.integration.conftest import Kubectl
+from tests.serving import serving
 
 
 class ToolStandIn:
@@ -81,13 +82,5 @@ def prometheus_stand_in(value: Callable[[str], float]) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, name="prometheus", daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler, "prometheus") as address:
+        yield f"http://{address}"

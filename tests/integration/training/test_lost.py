@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,21 @@ def start(directory: Path, how: str) -> list[subprocess.Popen[str]]:
     ]  # fmt: skip
 
 
+@contextlib.contextmanager
+def started(directory: Path, how: str) -> Iterator[list[subprocess.Popen[str]]]:
+    """Start the two, and leave none behind."""
+    processes = start(directory, how)
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait()
+            if process.stderr:
+                process.stderr.close()
+
+
 def test_what_every_process_uses_is_counted_and_who_leaves_in_order_is_not_lost(tmp_path: Path) -> None:
     ends = [(process.communicate(timeout=120)[1], process.returncode) for process in start(tmp_path, "none")]
     assert [code for _, code in ends] == [0, 0], ends
@@ -47,8 +64,7 @@ def test_what_every_process_uses_is_counted_and_who_leaves_in_order_is_not_lost(
     ],
 )
 def test_a_process_that_is_lost_ends_the_other_so_that_the_job_tries_again(tmp_path: Path, how: str, want: str) -> None:
-    first, second = start(tmp_path, how)
-    try:
+    with started(tmp_path, how) as (first, _):
         _, log = first.communicate(timeout=120)
         code = first.returncode
         # Gloo sees a connection that breaks before the heartbeat does; either way another try follows.
@@ -61,18 +77,10 @@ def test_a_process_that_is_lost_ends_the_other_so_that_the_job_tries_again(tmp_p
             assert how != "stop", log
             assert code == 1, log
         assert code not in (ExitCode.ANSWERED, ExitCode.INPUT_REFUSED, ExitCode.MEASUREMENT_IMPOSSIBLE)
-    finally:
-        for process in (first, second):
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-            process.wait()
-            if process.stderr:
-                process.stderr.close()
 
 
 def test_the_store_that_goes_with_the_first_process_is_missed_by_the_other(tmp_path: Path) -> None:
-    first, second = start(tmp_path, "stop")
-    try:
+    with started(tmp_path, "stop") as (first, second):
         deadline = time.monotonic() + 120
         while not (tmp_path / "pid").exists():
             assert time.monotonic() < deadline
@@ -81,10 +89,3 @@ def test_the_store_that_goes_with_the_first_process_is_missed_by_the_other(tmp_p
         first.wait()
         second.send_signal(signal.SIGCONT)
         assert second.wait(60) in (1, ExitCode.PEER_LOST)
-    finally:
-        for process in (first, second):
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-            process.wait()
-            if process.stderr:
-                process.stderr.close()
