@@ -6,6 +6,8 @@ server-side apply (or, with delivery Git, lets the fleet's GitOps tool write it)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
@@ -86,6 +88,41 @@ class TargetKind(StrEnum):
     STATEFUL_SET = "StatefulSet"
     DAEMON_SET = "DaemonSet"
     INFERENCE_SERVICE = "InferenceService"
+
+
+@dataclass(frozen=True)
+class TargetKey:
+    """Which object a target is: two of one name that differ in kind or cluster are two targets."""
+
+    name: str
+    kind: TargetKind = TargetKind.DEPLOYMENT
+    cluster: str | None = None
+    """None: the operator's own."""
+
+    def __lt__(self, other: TargetKey) -> bool:
+        return self._order < other._order
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" + (f" in cluster {self.cluster}" if self.cluster else "")
+
+    @property
+    def short(self) -> str:
+        """The name, with what else tells it apart from a Deployment in the operator's own cluster."""
+        kind = "" if self.kind is TargetKind.DEPLOYMENT else f"{self.kind.lower()}/"
+        return f"{kind}{self.name}" + (f" in {self.cluster}" if self.cluster else "")
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any]) -> TargetKey | None:
+        """Return the key of an entry of status.targets as it is stored, None where this version cannot tell."""
+        try:
+            kind = TargetKind(entry.get("kind") or TargetKind.DEPLOYMENT)
+        except ValueError:
+            return None
+        return cls(str(entry.get("name", "")), kind, entry.get("cluster"))
+
+    @property
+    def _order(self) -> tuple[str, str, str]:
+        return self.name, self.kind, self.cluster or ""
 
 
 class SelectorOperator(StrEnum):
@@ -567,6 +604,8 @@ class TargetStatus(StatusModel):
     """Its kind."""
     name: DnsSubdomain
     """Its name."""
+    cluster: DnsSubdomain | None = None
+    """Its cluster; absent for the operator's own."""
     container: DnsLabel | None = None
     """The container that takes the model."""
     model: DnsLabel | None = None
@@ -583,6 +622,11 @@ class TargetStatus(StatusModel):
     """When the operator decided to touch it."""
     message: Message | None = None
     """One sentence on what happened."""
+
+    @property
+    def key(self) -> TargetKey:
+        """Which object it is."""
+        return TargetKey(self.name, self.kind, self.cluster)
 
 
 class CheckState(StrEnum):
@@ -606,7 +650,11 @@ class CheckStatus(StatusModel):
     name: DnsLabel
     """The check."""
     target: DnsSubdomain
-    """The target."""
+    """The target's name."""
+    target_kind: TargetKind = TargetKind.DEPLOYMENT
+    """Its kind."""
+    target_cluster: DnsSubdomain | None = None
+    """Its cluster; absent for the operator's own."""
     state: CheckState
     """Its last verdict."""
     value: ShortString | None = None
@@ -626,6 +674,11 @@ class CheckStatus(StatusModel):
     checked_time: Timestamp | None = None
     """When it was last asked."""
 
+    @property
+    def target_key(self) -> TargetKey:
+        """Which object the target is."""
+        return TargetKey(self.target, self.target_kind, self.target_cluster)
+
 
 class CheckSummary(StatusModel):
     """One check over all watched targets: its worst verdict, and whose that is."""
@@ -635,7 +688,11 @@ class CheckSummary(StatusModel):
     state: CheckState
     """The worst verdict: Failing, Refused, Error, NoData, Inconclusive, Passing, in this order."""
     target: DnsSubdomain
-    """The target whose verdict that is; of several, the one judged last."""
+    """Name of the target whose verdict that is; of several, the one judged last."""
+    target_kind: TargetKind = TargetKind.DEPLOYMENT
+    """Its kind."""
+    target_cluster: DnsSubdomain | None = None
+    """Its cluster; absent for the operator's own."""
     value: ShortString | None = None
     """Its value."""
     baseline: ShortString | None = None

@@ -21,7 +21,7 @@ from coppice_cli.cluster import (
 )
 from coppice_cli.prunejob_view import console, plain_table
 from coppice_cli.wording import JsonObject
-from coppice_operator.rollout.claims import FINISHED
+from coppice_operator.rollout.claims import FINISHED, frozen_targets
 from coppice_operator.rollout.gitops import gitops_owner
 from coppice_operator.rollout.history import digests, earlier, merged
 
@@ -94,8 +94,7 @@ def manifest(item: JsonObject, revision: Revision) -> JsonObject:
 def _history(cluster: Cluster, item: JsonObject) -> list[Revision]:
     """Return what the item's targets have served, newest first, from every rollout that had one of them."""
     rollouts = cluster.list_all(collection(MODEL_ROLLOUT.plural, cluster.namespace))
-    targets = [target["name"] for target in (item.get("status") or {}).get("targets") or ()]
-    return merged(earlier(rollouts, targets))
+    return merged(earlier(rollouts, frozen_targets(item)))
 
 
 def _chosen(item: JsonObject, known: list[Revision], to: str | None) -> Revision:

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from coppice_api.modelrollout import TargetKey
 from coppice_cli import wording
 from coppice_cli.prunejob_view import heading, plain_table, styled_state
 from coppice_cli.wording import JsonObject
@@ -107,8 +108,8 @@ def _fleet(rollout: JsonObject, lines: int | None) -> RenderableType:
     for target in sorted(chosen, key=lambda item: (item.get("wave") or 0, item["name"])):
         before, after = (wording.joules(float(value)) if value else "" for value in _energies(rollout, target))
         shown.add_row(
-            str(target.get("wave", "")), target["name"], _word(target["state"]), _digest(rollout, target),
-            before, after, target.get("message", ""),
+            str(target.get("wave", "")), _short_name(TargetKey.read(target)), _word(target["state"]),
+            _digest(rollout, target), before, after, target.get("message", ""),
         )  # fmt: skip
     left = len(targets) - len(chosen)
     return Group(shown, Text(f"and {left} more")) if left else shown
@@ -119,7 +120,7 @@ def _checks(rollout: JsonObject, *, everything: bool) -> Table:
     for entry in (rollout.get("status") or {}).get("checks") or ():
         if everything or entry["state"] in _BAD:
             shown.add_row(
-                entry["name"], entry["target"], _word(entry["state"]), entry.get("value", ""),
+                entry["name"], _short_name(_checked(entry)), _word(entry["state"]), entry.get("value", ""),
                 entry.get("baseline", ""), str(entry.get("passes", 0)), str(entry.get("failures", 0)),
                 entry.get("message", ""),
             )  # fmt: skip
@@ -131,9 +132,20 @@ def _energies(rollout: JsonObject, target: JsonObject) -> tuple[str | None, str 
     checks = (rollout["spec"].get("analysis") or {}).get("checks") or ()
     names = {check["name"] for check in checks if check.get("preset") == _ENERGY}
     for entry in (rollout.get("status") or {}).get("checks") or ():
-        if entry["name"] in names and entry["target"] == target["name"]:
+        if entry["name"] in names and _checked(entry) == TargetKey.read(target):
             return entry.get("baseline"), entry.get("value")
     return None, None
+
+
+def _checked(entry: JsonObject) -> TargetKey | None:
+    """Return the target of an entry of status.checks."""
+    return TargetKey.read(
+        {"name": entry["target"], "kind": entry.get("targetKind"), "cluster": entry.get("targetCluster")}
+    )
+
+
+def _short_name(target: TargetKey | None) -> str:
+    return target.short if target else "unknown"
 
 
 def _digest(rollout: JsonObject, target: JsonObject) -> str:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
-from coppice_api.modelrollout import Analysis, Check, Comparison, TargetState, TargetStatus
+from coppice_api.modelrollout import Analysis, Check, Comparison, TargetKey, TargetState, TargetStatus
 from coppice_operator.conditions import instant
 from coppice_operator.rollout.claims import FINISHED
 from coppice_operator.rollout.draft import MAX_CHECK_ENTRIES, Draft
@@ -81,7 +81,7 @@ def due_at(draft: Draft, check: Check, target: TargetStatus, purpose: Purpose) -
     if analysis is None:
         return None
     interval = timedelta(seconds=analysis.interval_seconds)
-    entry = draft.checks.get((check.name, target.name))
+    entry = draft.checks.get((check.name, target.key))
     asked = instant(entry.checked_time) if entry else None
     if purpose is Purpose.BASELINE:
         if not needs_baseline(draft, check, target):
@@ -108,7 +108,7 @@ def due_at(draft: Draft, check: Check, target: TargetStatus, purpose: Purpose) -
 
 def needs_baseline(draft: Draft, check: Check, target: TargetStatus) -> bool:
     """Return whether a target of the current wave still lacks a check's value from before it is touched."""
-    entry = draft.checks.get((check.name, target.name))
+    entry = draft.checks.get((check.name, target.key))
     return (
         check.compare is Comparison.BEFORE
         and target.state is TargetState.PENDING
@@ -117,7 +117,7 @@ def needs_baseline(draft: Draft, check: Check, target: TargetStatus) -> bool:
     )
 
 
-def rest_of(draft: Draft, check: Check, target: TargetStatus) -> list[str]:
+def rest_of(draft: Draft, check: Check, target: TargetStatus) -> list[TargetKey]:
     """Return the targets that a target is compared with: untouched ones of its model, evenly chosen if they are many.
 
     Those of another model may run on other hardware and say nothing about this one.
@@ -125,8 +125,8 @@ def rest_of(draft: Draft, check: Check, target: TargetStatus) -> list[str]:
     if check.compare is not Comparison.CANARY:
         return []
     untouched = (TargetState.PENDING, TargetState.BLOCKED)
-    names = [one.name for one in draft.targets if one.state in untouched and one.model == target.model]
-    return names[:: -(-len(names) // MAX_REST) or 1]
+    keys = [one.key for one in draft.targets if one.state in untouched and one.model == target.model]
+    return keys[:: -(-len(keys) // MAX_REST) or 1]
 
 
 def canary_fault(draft: Draft) -> str | None:
@@ -160,19 +160,19 @@ def _asks(draft: Draft) -> bool:
 
 def _query(draft: Draft, analysis: Analysis, check: Check, target: TargetStatus, purpose: Purpose) -> Query:
     digest = draft.model_of(target).sha256 if purpose is Purpose.CURRENT else ANY_DIGEST
-    targets = rest_of(draft, check, target) if purpose is Purpose.REST else [target.name]
+    targets = rest_of(draft, check, target) if purpose is Purpose.REST else [target.key]
     text = promql(
         check,
         namespace=draft.namespace,
         targets=targets,
-        available=sum(available_pods(draft.workloads[name]) for name in targets if name in draft.workloads),
+        available=sum(available_pods(draft.workloads[key]) for key in targets if key in draft.workloads),
         digest=digest,
         window_seconds=analysis.window_seconds,
     )
     prometheus = analysis.prometheus
     secret = prometheus.credentials_secret_name
     return Query(
-        QueryKey(check.name, target.name, purpose),
+        QueryKey(check.name, target.key, purpose),
         prometheus.address.rstrip("/"),
         text,
         (draft.namespace, secret) if secret else None,

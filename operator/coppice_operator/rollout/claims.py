@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pydantic import TypeAdapter, ValidationError
 
 from coppice_api.constants import Reason
-from coppice_api.modelrollout import Target
+from coppice_api.modelrollout import Target, TargetKey
 from coppice_operator.plan import JsonObject
 from coppice_operator.rollout.selection import chooses
 
@@ -23,27 +23,36 @@ _TARGETS = TypeAdapter(list[Target])
 
 
 def claims(
-    rollout: JsonObject, siblings: Iterable[JsonObject], workloads: Mapping[str, JsonObject], names: Iterable[str]
-) -> dict[str, str]:
-    """Return which of `names` another rollout has: target name to that rollout's name."""
-    wanted = set(names)
-    taken: dict[str, str] = {}
+    rollout: JsonObject,
+    siblings: Iterable[JsonObject],
+    workloads: Mapping[TargetKey, JsonObject],
+    targets: Iterable[TargetKey],
+) -> dict[TargetKey, str]:
+    """Return which of `targets` another rollout has, and that rollout's name."""
+    wanted = set(targets)
+    taken: dict[TargetKey, str] = {}
     for sibling in sorted(siblings, key=_age):
         if not _stands_before(sibling, rollout):
             continue
-        for name in _targets(sibling, workloads) & wanted:
-            taken.setdefault(name, sibling["metadata"]["name"])
+        for key in _targets(sibling, workloads) & wanted:
+            taken.setdefault(key, sibling["metadata"]["name"])
     return taken
 
 
-def under_way(siblings: Iterable[JsonObject], names: Iterable[str]) -> dict[str, str]:
-    """Return which of `names` a rollout that has begun and not ended has: target name to that rollout's name."""
-    wanted = set(names)
-    taken: dict[str, str] = {}
+def under_way(siblings: Iterable[JsonObject], targets: Iterable[TargetKey]) -> dict[TargetKey, str]:
+    """Return which of `targets` a rollout that has begun and not ended has, and that rollout's name."""
+    wanted = set(targets)
+    taken: dict[TargetKey, str] = {}
     for sibling in sorted(siblings, key=_age):
         if has_begun(sibling) and not _gone(sibling):
             taken |= dict.fromkeys(_targets(sibling, {}) & wanted - taken.keys(), sibling["metadata"]["name"])
     return taken
+
+
+def frozen_targets(rollout: JsonObject) -> set[TargetKey]:
+    """Return the targets that a rollout has in its status."""
+    entries = (rollout.get("status") or {}).get("targets") or ()
+    return {key for key in map(TargetKey.read, entries) if key is not None}
 
 
 def has_begun(rollout: JsonObject) -> bool:
@@ -72,11 +81,11 @@ def _age(rollout: JsonObject) -> tuple[str, str]:
     return (rollout["metadata"].get("creationTimestamp") or "", rollout["metadata"]["name"])
 
 
-def _targets(sibling: JsonObject, workloads: Mapping[str, JsonObject]) -> set[str]:
+def _targets(sibling: JsonObject, workloads: Mapping[TargetKey, JsonObject]) -> set[TargetKey]:
     if has_begun(sibling):
-        return {target.get("name", "") for target in sibling["status"].get("targets", [])}
+        return frozen_targets(sibling)
     try:
         targets = _TARGETS.validate_python(sibling.get("spec", {}).get("targets", []))
     except ValidationError:
         return set()
-    return {name for name, workload in workloads.items() if any(chooses(target, workload) for target in targets)}
+    return {key for key, workload in workloads.items() if any(chooses(target, key, workload) for target in targets)}

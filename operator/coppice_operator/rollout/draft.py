@@ -21,6 +21,7 @@ from coppice_api.modelrollout import (
     ModelRolloutStatus,
     Revision,
     RolloutModel,
+    TargetKey,
     TargetState,
     TargetStatus,
 )
@@ -32,7 +33,7 @@ from coppice_operator.rollout.clock import anew, told_anew
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.selection import chooses, env_name
 from coppice_operator.rollout.summaries import summaries
-from coppice_operator.rollout.workload import by_name
+from coppice_operator.rollout.workload import by_key
 
 SOON_SECONDS = 0.1
 """There is more to do as soon as this status is stored."""
@@ -67,9 +68,9 @@ class Draft:
     stored: ModelRolloutStatus
     observation: RolloutObservation
     now: datetime
-    workloads: dict[str, JsonObject]
+    workloads: dict[TargetKey, JsonObject]
     targets: list[TargetStatus]
-    checks: dict[tuple[str, str], CheckStatus]
+    checks: dict[tuple[str, TargetKey], CheckStatus]
     """By (check, target)."""
     wave: int
     waves: int
@@ -110,11 +111,11 @@ class Draft:
             observation=observation,
             now=now,
             workloads={
-                name: told_anew(workload, now, observation.clock_set_at)
-                for name, workload in by_name(observation.workloads).items()
+                key: told_anew(workload, now, observation.clock_set_at)
+                for key, workload in by_key(observation.workloads).items()
             },
             targets=list(stored.targets),
-            checks={(entry.name, entry.target): entry for entry in stored.checks},
+            checks={(entry.name, entry.target_key): entry for entry in stored.checks},
             wave=stored.wave,
             waves=stored.waves,
             wave_available_time=stored.wave_available_time,
@@ -148,8 +149,8 @@ class Draft:
 
         When labels or spec.targets were edited after the first wave began, the first entry stands in.
         """
-        workload = self.workloads.get(target.name)
-        chosen = (entry for entry in self.spec.targets if workload is not None and chooses(entry, workload))
+        workload = self.workloads.get(target.key)
+        chosen = (entry for entry in self.spec.targets if workload is not None and chooses(entry, target.key, workload))
         return env_name(next(chosen, self.spec.targets[0]))
 
     def change_targets(self, change: Callable[[TargetStatus], TargetStatus]) -> None:

@@ -8,6 +8,7 @@ Everything else of a rollout is as with Direct: a target is Updating until its o
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime, timedelta
 
 from coppice_api.constants import Reason
@@ -47,6 +48,9 @@ def key_fault(draft: Draft) -> str | None:
     if not through_git(draft) or git is None or git.format is not GitFormat.VALUES:
         return None
     own = {entry.target for entry in git.keys}
+    named = Counter(target.name for target in draft.targets)
+    if twice := sorted(name for name, count in named.items() if count > 1):
+        return f"two targets are named {twice[0]}, and a values file knows them by name: divide them between rollouts"
     others = [target.name for target in draft.targets if target.name not in own]
     if git.key is None and others:
         return f"strategy.git.keys has no entry for {others[0]}, and there is no strategy.git.key: add one of them"
@@ -128,7 +132,7 @@ def change_of(draft: Draft) -> Change | None:
         return None
     metadata = draft.rollout.metadata
     title = f"{draft.namespace}/{metadata['name']}"
-    names = [target.name for target in members]
+    names = [target.key.short for target in members]
     models = {model.name: model for model in map(draft.model_of, members)}
     if back:
         message = back_message(rollout=title, reason=f"{draft.failure_reason}: {draft.failure_message}", targets=names)

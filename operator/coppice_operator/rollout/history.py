@@ -10,8 +10,9 @@ from collections.abc import Iterable
 
 from pydantic import ValidationError
 
-from coppice_api.modelrollout import Revision, RolloutModel, TargetStatus
+from coppice_api.modelrollout import Revision, RolloutModel, TargetKey, TargetStatus
 from coppice_operator.plan import JsonObject
+from coppice_operator.rollout.claims import frozen_targets
 from coppice_operator.rollout.draft import Draft, stamp
 
 _DIGEST = "#sha256="
@@ -19,7 +20,7 @@ _DIGEST = "#sha256="
 
 def revisions(draft: Draft) -> list[Revision]:
     """Return the history of a rollout that has just come to its end, itself first."""
-    before = earlier(draft.observation.siblings, [target.name for target in draft.targets])
+    before = earlier(draft.observation.siblings, [target.key for target in draft.targets])
     own = Revision(
         number=1 + max((revision.number for revision in before), default=0),
         rollout=draft.rollout.metadata["name"],
@@ -29,14 +30,13 @@ def revisions(draft: Draft) -> list[Revision]:
     return merged([own, *before, *_found(draft.targets, draft.spec.models)])[: draft.spec.revision_history_limit]
 
 
-def earlier(rollouts: Iterable[JsonObject], targets: Iterable[str]) -> list[Revision]:
+def earlier(rollouts: Iterable[JsonObject], targets: Iterable[TargetKey]) -> list[Revision]:
     """Return what the histories of rollouts with one of these targets say."""
-    names = set(targets)
+    wanted = set(targets)
     said: list[Revision] = []
     for rollout in rollouts:
-        status = rollout.get("status") or {}
-        if names & {target.get("name") for target in status.get("targets") or ()}:
-            for entry in status.get("history") or ():
+        if wanted & frozen_targets(rollout):
+            for entry in rollout["status"].get("history") or ():
                 try:
                     said.append(Revision.model_validate(entry))
                 except ValidationError:

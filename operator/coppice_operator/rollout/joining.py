@@ -17,13 +17,19 @@ def join(draft: Draft) -> None:
     except SelectionError:
         # What is wrong with a target that was there before is found where that target is observed.
         return
-    known = {target.name for target in draft.targets}
+    known = {target.key for target in draft.targets}
     joined = [
         TargetStatus(
-            name=one.name, container=one.container, model=one.model, state=TargetState.PENDING, wave=draft.waves
+            kind=one.key.kind,
+            name=one.key.name,
+            cluster=one.key.cluster,
+            container=one.container,
+            model=one.model,
+            state=TargetState.PENDING,
+            wave=draft.waves,
         )
         for one in chosen
-        if one.name not in known
+        if one.key not in known
     ]
     before = draft.targets
     if not joined or len(before) + len(joined) > MAX_TARGETS:
@@ -35,5 +41,5 @@ def join(draft: Draft) -> None:
     if draft.wave == draft.waves:
         # The bake time of a wave counts from when all of it is available.
         draft.wave_available_time = None
-    names = ", ".join(target.name for target in joined[:5]) + (", ..." if len(joined) > 5 else "")
+    names = ", ".join(target.key.short for target in joined[:5]) + (", ..." if len(joined) > 5 else "")
     draft.announce(EventType.NORMAL, Reason.ROLLING_OUT, f"new targets join wave {draft.waves}: {names}")

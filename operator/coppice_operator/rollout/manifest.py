@@ -5,12 +5,11 @@ Server-side apply merges containers and env by name, so naming one of each owns 
 
 from __future__ import annotations
 
-from coppice_api.modelrollout import RolloutModel
+from coppice_api.modelrollout import RolloutModel, TargetKey
 from coppice_operator.plan import ApplyObject, JsonPatchObject
 from coppice_operator.rollout.workload import EnvField
 
 API_VERSION = "apps/v1"
-KIND = "Deployment"
 
 
 def model_value(model: RolloutModel) -> str:
@@ -18,13 +17,13 @@ def model_value(model: RolloutModel) -> str:
     return f"{model.uri.removesuffix(f'#sha256={model.sha256}')}#sha256={model.sha256}"
 
 
-def set_env(*, namespace: str, name: str, container: str, env: str, value: str) -> ApplyObject:
+def set_env(target: TargetKey, *, namespace: str, container: str, env: str, value: str) -> ApplyObject:
     """Return the apply that gives the variable a value."""
     return ApplyObject(
         {
             "apiVersion": API_VERSION,
-            "kind": KIND,
-            "metadata": {"name": name, "namespace": namespace},
+            "kind": str(target.kind),
+            "metadata": {"name": target.name, "namespace": namespace},
             "spec": {
                 "template": {"spec": {"containers": [{"name": container, "env": [{"name": env, "value": value}]}]}}
             },
@@ -32,7 +31,9 @@ def set_env(*, namespace: str, name: str, container: str, env: str, value: str) 
     )
 
 
-def remove_env(*, namespace: str, name: str, container: str, env: str, value: str, field: EnvField) -> JsonPatchObject:
+def remove_env(
+    target: TargetKey, *, namespace: str, container: str, env: str, value: str, field: EnvField
+) -> JsonPatchObject:
     """Return the patch that removes a variable which did not exist before.
 
     Indices come from a cache that may be old: the tests make the API server refuse the patch when they no
@@ -41,9 +42,9 @@ def remove_env(*, namespace: str, name: str, container: str, env: str, value: st
     at = f"/spec/template/spec/containers/{field.container_index}"
     return JsonPatchObject(
         api_version=API_VERSION,
-        kind=KIND,
+        kind=str(target.kind),
         namespace=namespace,
-        name=name,
+        name=target.name,
         patch=(
             {"op": "test", "path": f"{at}/name", "value": container},
             {"op": "test", "path": f"{at}/env/{field.env_index}/name", "value": env},

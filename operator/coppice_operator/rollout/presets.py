@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from coppice_api.modelrollout import Check, CheckPreset, Comparison
+from coppice_api.modelrollout import Check, CheckPreset, Comparison, TargetKey
 from coppice_operator.rollout.promql import Fleet, Metric, filled
 
 ANY_DIGEST = ".+"
@@ -196,24 +196,24 @@ PRESETS: Mapping[CheckPreset, Preset] = {
 
 
 def promql(
-    check: Check, *, namespace: str, targets: Sequence[str], available: int, digest: str, window_seconds: int
+    check: Check, *, namespace: str, targets: Sequence[TargetKey], available: int, digest: str, window_seconds: int
 ) -> str:
     """Return the query of a check for one target, or for several as if they were one.
 
     Args:
         check: A preset or a query with $namespace, $target, $digest and $window.
         namespace: The target's namespace.
-        targets: Names of the Deployments; several only with compare Canary.
+        targets: Several only with compare Canary.
         available: How many pods they have that are available.
         digest: sha256 of the new model's manifest, or ANY_DIGEST.
         window_seconds: How far back to look.
     """
     # The dot is the only character of a Kubernetes name that a regular expression reads otherwise.
-    names = "|".join(target.replace(".", r"\.") for target in targets)
+    names = "|".join(target.name.replace(".", r"\.") for target in targets)
     pattern = f"({names})" if len(targets) > 1 else names
     window = f"{window_seconds}s"
     if check.query is not None:
-        target = pattern if check.compare is Comparison.CANARY else targets[0]
+        target = pattern if check.compare is Comparison.CANARY else targets[0].name
         return filled(check.query, namespace=namespace, target=target, digest=digest, window=window)
     preset = PRESETS[CheckPreset(check.preset or "")]
     fleet = Fleet(namespace, pattern + "-[a-z0-9]+-[a-z0-9]+", digest, available, window)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from coppice_api.constants import ANNOTATION_ALLOW_DIRECT, ANNOTATION_ALLOW_HARDWARE, Reason
-from coppice_api.modelrollout import Approval, TargetState, TargetStatus
+from coppice_api.modelrollout import Approval, TargetKey, TargetState, TargetStatus
 from coppice_operator.plan import EventType, JsonObject
 from coppice_operator.rollout.analysis import Purpose, bake_end, canary_fault, due_at, watched
 from coppice_operator.rollout.claims import claims
@@ -49,7 +49,9 @@ def begin(draft: Draft) -> Verdict | None:
     draft.waves = len(sizes)
     draft.targets = [
         TargetStatus(
-            name=one.name,
+            kind=one.key.kind,
+            name=one.key.name,
+            cluster=one.key.cluster,
             container=one.container,
             model=one.model,
             state=TargetState.PENDING,
@@ -109,56 +111,56 @@ def _next_wave(draft: Draft) -> Verdict | None:
 
 def _blocked(draft: Draft) -> Verdict | None:
     """Say who else has a target that is still to be touched, or why its model is not for it."""
-    pending = [target.name for target in draft.targets if target.state in (TargetState.PENDING, TargetState.BLOCKED)]
+    pending = [target.key for target in draft.targets if target.state in (TargetState.PENDING, TargetState.BLOCKED)]
     taken = claims(draft.observation.rollout, draft.observation.siblings, draft.workloads, pending)
     owned = {
-        name: owner
-        for name in pending
+        key: owner
+        for key in pending
         if not through_git(draft)
-        and (owner := gitops_owner(draft.workloads[name]))
-        and not allows_direct(draft.workloads[name])
+        and (owner := gitops_owner(draft.workloads[key]))
+        and not allows_direct(draft.workloads[key])
     }
-    models = {target.name: draft.model_of(target) for target in draft.targets}
-    elsewhere = {name: fault for name in pending if (fault := hardware_mismatch(models[name], draft.workloads[name]))}
+    models = {target.key: draft.model_of(target) for target in draft.targets}
+    elsewhere = {key: fault for key in pending if (fault := hardware_mismatch(models[key], draft.workloads[key]))}
     messages = (
         elsewhere
-        | {name: f"{owner} owns it" for name, owner in owned.items()}
-        | {name: f"ModelRollout {other} has it" for name, other in taken.items()}
+        | {key: f"{owner} owns it" for key, owner in owned.items()}
+        | {key: f"ModelRollout {other} has it" for key, other in taken.items()}
     )
 
     def mark(target: TargetStatus) -> TargetStatus:
-        if target.name not in pending:
+        if target.key not in pending:
             return target
-        message = messages.get(target.name)
+        message = messages.get(target.key)
         state = TargetState.BLOCKED if message else TargetState.PENDING
         return target.model_copy(update={"state": state, "message": message})
 
     draft.change_targets(mark)
     if taken:
-        name, other = min(taken.items())
+        key, other = min(taken.items())
         return _stalled(
             Reason.TARGET_CLAIMED,
-            f"ModelRollout {other} has Deployment {name}{_others(taken)}: wait until it has finished, or delete it",
+            f"ModelRollout {other} has {key}{_others(taken)}: wait until it has finished, or delete it",
         )
     if owned:
-        name, owner = min(owned.items())
+        key, owner = min(owned.items())
         return _stalled(
             Reason.MANAGED_BY_GITOPS,
-            f"{owner} owns Deployment {name}{_others(owned)} and would undo the change: use strategy.delivery: Git, "
-            f'or annotate the Deployment with {ANNOTATION_ALLOW_DIRECT}: "true"',
+            f"{owner} owns {key}{_others(owned)} and would undo the change: use strategy.delivery: Git, "
+            f'or annotate the {key.kind} with {ANNOTATION_ALLOW_DIRECT}: "true"',
         )
     if elsewhere:
-        name, fault = min(elsewhere.items())
+        key, fault = min(elsewhere.items())
         return _stalled(
             Reason.HARDWARE_MISMATCH,
-            f"Deployment {name}{_others(elsewhere)}: {fault}: give its pods that node selector, choose another model, "
-            f'or annotate the Deployment with {ANNOTATION_ALLOW_HARDWARE}: "true"',
+            f"{key}{_others(elsewhere)}: {fault}: give its pods that node selector, choose another model, "
+            f'or annotate the {key.kind} with {ANNOTATION_ALLOW_HARDWARE}: "true"',
         )
     return None
 
 
-def _others(names: dict[str, str]) -> str:
-    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+def _others(targets: dict[TargetKey, str]) -> str:
+    return f" and {len(targets) - 1} more" if len(targets) > 1 else ""
 
 
 def _stalled(reason: Reason, message: str) -> Verdict:
@@ -166,12 +168,12 @@ def _stalled(reason: Reason, message: str) -> Verdict:
 
 
 def observe_targets(draft: Draft) -> Failure | None:
-    """Compare every frozen target with its Deployment; emit the writes that the stored status allows."""
+    """Compare every frozen target with its workload; emit the writes that the stored status allows."""
     targets = []
     for target in draft.targets:
-        workload = draft.workloads.get(target.name)
+        workload = draft.workloads.get(target.key)
         if workload is None:
-            return Failure(Reason.TARGET_NOT_FOUND, f"Deployment {target.name} was deleted during the rollout")
+            return Failure(Reason.TARGET_NOT_FOUND, f"{target.key} was deleted during the rollout")
         try:
             value = env_field(workload, target.container or "", draft.env_of(target)).value
         except FieldUnreadableError as error:
@@ -187,12 +189,12 @@ def observe_targets(draft: Draft) -> Failure | None:
 def _gathered(draft: Draft, targets: list[TargetStatus]) -> list[TargetStatus]:
     """Return the targets, those that have just arrived as before while others are expected to arrive shortly."""
     arrived = {
-        target.name
+        target.key
         for before, target in zip(draft.targets, targets, strict=True)
         if (before.state, target.state) == (TargetState.UPDATING, TargetState.UPDATED)
     }
     wait = seconds_to_wait(
-        [draft.workloads[name] for name in arrived],
+        [draft.workloads[key] for key in arrived],
         moving=sum(target.state is TargetState.UPDATING for target in targets),
         most=draft.spec.strategy.max_unavailable,
         now=draft.now,
@@ -200,7 +202,7 @@ def _gathered(draft: Draft, targets: list[TargetStatus]) -> list[TargetStatus]:
     if not wait:
         return targets
     draft.wake_after(wait)
-    return [before if target.name in arrived else target for before, target in zip(draft.targets, targets, strict=True)]
+    return [before if target.key in arrived else target for before, target in zip(draft.targets, targets, strict=True)]
 
 
 def _observe(draft: Draft, target: TargetStatus, workload: JsonObject, value: str | None) -> TargetStatus | Failure:
@@ -210,13 +212,11 @@ def _observe(draft: Draft, target: TargetStatus, workload: JsonObject, value: st
     previous = (target.previous_value or "") if target.previous_value_set else None
     waiting_for_our_write = target.state is TargetState.UPDATING and value == previous
     if value != ours and not waiting_for_our_write:
-        return Failure(
-            Reason.TARGET_CLAIMED, f"somebody else changed {env} of Deployment {target.name} during the rollout"
-        )
+        return Failure(Reason.TARGET_CLAIMED, f"somebody else changed {env} of {target.key} during the rollout")
     deadline = timedelta(seconds=draft.spec.strategy.progress_deadline_seconds)
     late = Failure(
         Reason.PROGRESS_DEADLINE_EXCEEDED,
-        f"Deployment {target.name} did not become available with the new model within its deadline",
+        f"{target.key} did not become available with the new model within its deadline",
     )
     if target.state is TargetState.UPDATED:
         # Somebody may have changed it since: what does not come up again with the model is no target that serves it.
@@ -231,8 +231,8 @@ def _observe(draft: Draft, target: TargetStatus, workload: JsonObject, value: st
     if value != ours:
         draft.actions.append(
             set_env(
+                target.key,
                 namespace=draft.namespace,
-                name=target.name,
                 container=target.container or "",
                 env=env,
                 value=ours,
@@ -255,11 +255,11 @@ def _touch(draft: Draft) -> Verdict:
         if target.wave != draft.wave or target.state is not TargetState.PENDING:
             targets.append(target)
             continue
-        fault = unhealthy(draft.workloads[target.name])
+        fault = unhealthy(draft.workloads[target.key])
         target = target.model_copy(update={"message": fault})
         if fault:
             ill.append(fault)
-        elif slots > 0 and target.name not in waiting:
+        elif slots > 0 and target.key not in waiting:
             slots -= 1
             target = _touched(draft, target)
             draft.wake_after(SOON_SECONDS)
@@ -282,7 +282,7 @@ def _touch(draft: Draft) -> Verdict:
 
 def _touched(draft: Draft, target: TargetStatus) -> TargetStatus:
     """Remember what the target holds; the write follows when this is stored."""
-    value = env_field(draft.workloads[target.name], target.container or "", draft.env_of(target)).value
+    value = env_field(draft.workloads[target.key], target.container or "", draft.env_of(target)).value
     return target.model_copy(
         update={
             "state": TargetState.UPDATING,
@@ -305,14 +305,14 @@ def _bake(draft: Draft) -> Verdict:
     if verdict := _held(draft):
         return verdict
     restarting = [
-        target.name
+        target.key
         for target in draft.targets
-        if target.state is TargetState.UPDATED and not complete(draft.workloads[target.name])
+        if target.state is TargetState.UPDATED and not complete(draft.workloads[target.key])
     ]
     if restarting:
         draft.wake_after(RETRY_SECONDS)
     if draft.now < end or restarting or not accepted(draft):
-        what = f"waits for Deployment {restarting[0]} to be available" if restarting else "is watched"
+        what = f"waits for {restarting[0]} to be available" if restarting else "is watched"
         return Verdict(Reason.WAITING, f"wave {draft.wave} of {draft.waves} {what}", reconciling=True)
     if draft.wave >= draft.waves:
         return _rolled_out(draft)
@@ -342,11 +342,12 @@ def _held(draft: Draft) -> Verdict | None:
     if held is None:
         return None
     reason, entries = held
-    first = min(entries, key=lambda entry: (entry.target, entry.name))
+    first = min(entries, key=lambda entry: (entry.target_key, entry.name))
     more = f" (and {len(entries) - 1} more)" if len(entries) > 1 else ""
+    where = f"check {first.name} on {first.target_key.short}"
     return Verdict(
         reason,
-        f"check {first.name} on {first.target}: {first.message}{more}; wave {draft.wave} of {draft.waves} waits",
+        f"{where}: {first.message}{more}; wave {draft.wave} of {draft.waves} waits",
         reconciling=True,
         event=EventType.WARNING,
     )

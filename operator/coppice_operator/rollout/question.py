@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from coppice_api.modelrollout import TargetKey
+
 
 class Purpose(StrEnum):
     """Why a query is asked."""
@@ -33,7 +35,7 @@ class QueryKey:
     """Which check on which target, and why."""
 
     check: str
-    target: str
+    target: TargetKey
     purpose: Purpose
 
 

@@ -70,7 +70,7 @@ def roll_back(draft: Draft) -> Verdict:
     left = [target for target in draft.targets if target.state in (*TOUCHED, TargetState.ROLLING_BACK)]
     if not left:
         blocked = [
-            target.name
+            target.key.short
             for target in draft.targets
             if target.state is TargetState.BLOCKED and target.previous_value_set is not None
         ]
@@ -101,7 +101,7 @@ def _observe(draft: Draft, target: TargetStatus) -> TargetStatus:
     """Move a target that is on its way back; emit the write that takes it there."""
     if target.state is not TargetState.ROLLING_BACK:
         return target
-    workload = draft.workloads.get(target.name)
+    workload = draft.workloads.get(target.key)
     if workload is None:
         return _blocked(target, "it no longer exists")
     container, env = target.container or "", draft.env_of(target)
@@ -131,13 +131,11 @@ def _observe(draft: Draft, target: TargetStatus) -> TargetStatus:
         return _blocked(target, f"somebody else changed {env}, so it was left alone")
     if previous is None:
         draft.actions.append(
-            remove_env(
-                namespace=draft.namespace, name=target.name, container=container, env=env, value=ours, field=field
-            )
+            remove_env(target.key, namespace=draft.namespace, container=container, env=env, value=ours, field=field)
         )
     else:
         draft.actions.append(
-            set_env(namespace=draft.namespace, name=target.name, container=container, env=env, value=previous)
+            set_env(target.key, namespace=draft.namespace, container=container, env=env, value=previous)
         )
     if _late(draft, target):
         # Keep trying, but let the others pass.

@@ -1,6 +1,6 @@
-"""From spec.targets to concrete Deployments: by name or by label, ordered by name, each once.
+"""From spec.targets to concrete workloads: by name or by label, ordered by name, each once.
 
-The set is chosen anew in every pass until the first wave begins and stands in status.targets then: a Deployment that
+The set is chosen anew in every pass until the first wave begins and stands in status.targets then: a workload that
 starts to match later joins the last wave (joining.py), and one that disappears fails the rollout.
 """
 
@@ -16,6 +16,7 @@ from coppice_api.modelrollout import (
     SelectorOperator,
     SelectorRequirement,
     Target,
+    TargetKey,
 )
 from coppice_operator.plan import JsonObject
 from coppice_operator.rollout.workload import FieldUnreadableError, container_names, env_field
@@ -29,7 +30,7 @@ MAX_TARGETS = 1000
 class Chosen:
     """One concrete target."""
 
-    name: str
+    key: TargetKey
     container: str
     env: str
     model: str
@@ -45,37 +46,37 @@ class SelectionError(Exception):
 
 
 def select(
-    targets: Sequence[Target], models: Sequence[RolloutModel], workloads: Mapping[str, JsonObject]
+    targets: Sequence[Target], models: Sequence[RolloutModel], workloads: Mapping[TargetKey, JsonObject]
 ) -> tuple[Chosen, ...]:
-    """Return the chosen Deployments, ordered by name.
+    """Return the chosen workloads, ordered by name.
 
     Args:
-        targets: spec.targets, every one a Deployment.
+        targets: spec.targets.
         models: spec.models.
-        workloads: Deployments of the namespace by name.
+        workloads: All of the namespace.
 
     Raises:
         SelectionError: TargetNotFound or TargetInvalid.
     """
-    chosen: dict[str, tuple[int, Chosen]] = {}
+    chosen: dict[TargetKey, tuple[int, Chosen]] = {}
     for index, target in enumerate(targets):
         model = _model_name(target, models, index)
-        for name in _names(target, workloads, index):
-            one = _choose(workloads[name], target, model)
-            earlier, other = chosen.setdefault(name, (index, one))
+        for key in _keys(target, workloads, index):
+            one = _choose(key, workloads[key], target, model)
+            earlier, other = chosen.setdefault(key, (index, one))
             if other != one:
                 raise SelectionError(
                     Reason.TARGET_INVALID,
-                    f"targets[{earlier}] and targets[{index}] both choose Deployment {name}, with different "
+                    f"targets[{earlier}] and targets[{index}] both choose {key}, with different "
                     "container, inject or model: leave one of them",
                 )
     if len(chosen) > MAX_TARGETS:
         raise SelectionError(
             Reason.TARGET_INVALID,
-            f"targets[] choose {len(chosen)} Deployments, but one rollout takes at most {MAX_TARGETS}: "
+            f"targets[] choose {len(chosen)} objects, but one rollout takes at most {MAX_TARGETS}: "
             "divide them between several rollouts",
         )
-    return tuple(chosen[name][1] for name in sorted(chosen))
+    return tuple(chosen[key][1] for key in sorted(chosen))
 
 
 def env_name(target: Target) -> str:
@@ -83,10 +84,12 @@ def env_name(target: Target) -> str:
     return target.inject.env or DEFAULT_ENV
 
 
-def chooses(target: Target, workload: JsonObject) -> bool:
-    """Return whether an entry of spec.targets chooses this Deployment."""
+def chooses(target: Target, key: TargetKey, workload: JsonObject) -> bool:
+    """Return whether an entry of spec.targets chooses this workload."""
+    if key.kind is not target.kind or key.cluster is not None:
+        return False
     if target.name is not None:
-        return bool(workload["metadata"]["name"] == target.name)
+        return key.name == target.name
     return target.selector is not None and matches(target.selector, workload["metadata"].get("labels") or {})
 
 
@@ -112,17 +115,17 @@ def _holds(requirement: SelectorRequirement, labels: Mapping[str, str]) -> bool:
             return requirement.key not in labels
 
 
-def _names(target: Target, workloads: Mapping[str, JsonObject], index: int) -> list[str]:
-    found = [name for name, workload in workloads.items() if chooses(target, workload)]
+def _keys(target: Target, workloads: Mapping[TargetKey, JsonObject], index: int) -> list[TargetKey]:
+    found = [key for key, workload in workloads.items() if chooses(target, key, workload)]
     if found:
         return sorted(found)
     if target.name is not None:
         raise SelectionError(
             Reason.TARGET_NOT_FOUND,
-            f"targets[{index}]: there is no Deployment {target.name} in the rollout's namespace",
+            f"targets[{index}]: there is no {target.kind} {target.name} in the rollout's namespace",
         )
     raise SelectionError(
-        Reason.TARGET_NOT_FOUND, f"targets[{index}]: the selector finds no Deployment in the rollout's namespace"
+        Reason.TARGET_NOT_FOUND, f"targets[{index}]: the selector finds no {target.kind} in the rollout's namespace"
     )
 
 
@@ -141,17 +144,16 @@ def _model_name(target: Target, models: Sequence[RolloutModel], index: int) -> s
     return target.model
 
 
-def _choose(workload: JsonObject, target: Target, model: str) -> Chosen:
-    name = workload["metadata"]["name"]
+def _choose(key: TargetKey, workload: JsonObject, target: Target, model: str) -> Chosen:
     containers = container_names(workload)
     if target.container is None and len(containers) != 1:
         raise SelectionError(
             Reason.TARGET_INVALID,
-            f"Deployment {name} has several containers ({', '.join(containers)}): name one in targets[].container",
+            f"{key} has several containers ({', '.join(containers)}): name one in targets[].container",
         )
     container = target.container or containers[0]
     try:
         env_field(workload, container, env_name(target))
     except FieldUnreadableError as error:
         raise SelectionError(Reason.TARGET_INVALID, str(error)) from error
-    return Chosen(name, container, env_name(target), model)
+    return Chosen(key, container, env_name(target), model)

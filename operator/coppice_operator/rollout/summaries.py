@@ -40,11 +40,13 @@ def judged(entry: CheckStatus) -> bool:
 
 
 def _summary(entries: Sequence[CheckStatus]) -> CheckSummary:
-    worst = max(entries, key=lambda entry: (SEVERITY.index(entry.state), entry.checked_time or "", entry.target))
+    worst = max(entries, key=lambda entry: (SEVERITY.index(entry.state), entry.checked_time or "", entry.target_key))
     return CheckSummary(
         name=worst.name,
         state=worst.state,
         target=worst.target,
+        target_kind=worst.target_kind,
+        target_cluster=worst.target_cluster,
         value=worst.value,
         baseline=worst.baseline,
         message=worst.message,

@@ -13,6 +13,7 @@ from coppice_api.modelrollout import (
     CheckStatus,
     Comparison,
     OnNoData,
+    TargetKey,
     TargetState,
     TargetStatus,
     ThresholdRange,
@@ -47,7 +48,7 @@ def record_answers(draft: Draft) -> Failure | None:
         draft.checks = {}
         return None
     targets = watched(draft)
-    kept = {(check.name, target.name) for check in analysis.checks for target in targets}
+    kept = {(check.name, target.key) for check in analysis.checks for target in targets}
     draft.checks = {key: entry for key, entry in draft.checks.items() if key in kept}
     for check in analysis.checks:
         for target in targets:
@@ -55,18 +56,18 @@ def record_answers(draft: Draft) -> Failure | None:
     return next(filter(None, (_limit(draft, check) for check in analysis.checks)), None)
 
 
-def without_baseline(draft: Draft) -> set[str]:
+def without_baseline(draft: Draft) -> set[TargetKey]:
     """Return the pending targets that still have to wait for a value from before they are touched."""
     analysis = draft.spec.analysis
     if analysis is None:
         return set()
     return {
-        target.name
+        target.key
         for target in watched(draft)
         for check in analysis.checks
         if needs_baseline(draft, check, target)
         # With onNoData Pass one try is enough.
-        and not _tolerated(check, draft.checks.get((check.name, target.name)))
+        and not _tolerated(check, draft.checks.get((check.name, target.key)))
     }
 
 
@@ -77,7 +78,7 @@ def accepted(draft: Draft) -> bool:
     if analysis is None or end is None:
         return end is not None
     return all(
-        _accepts(check, draft.checks.get((check.name, target.name)), end)
+        _accepts(check, draft.checks.get((check.name, target.key)), end)
         for target in watched(draft)
         for check in analysis.checks
     )
@@ -89,10 +90,10 @@ def holding(draft: Draft) -> tuple[Reason, list[CheckStatus]] | None:
     if analysis is None:
         return None
     checks = {check.name: check for check in analysis.checks}
-    targets = {target.name: target for target in watched(draft)}
+    targets = {target.key: target for target in watched(draft)}
     found: dict[Reason, list[CheckStatus]] = {}
     for entry in draft.checks.values():
-        check, target = checks.get(entry.name), targets.get(entry.target)
+        check, target = checks.get(entry.name), targets.get(entry.target_key)
         if check and target and _counts(draft, check, target, entry) and (reason := _holds(draft, check, entry)):
             found.setdefault(reason, []).append(entry)
     return next(((reason, found[reason]) for reason in HOLDS if reason in found), None)
@@ -120,8 +121,14 @@ def _counts(draft: Draft, check: Check, target: TargetStatus, entry: CheckStatus
 
 
 def _record(draft: Draft, check: Check, target: TargetStatus) -> None:
-    key = (check.name, target.name)
-    entry = draft.checks.get(key) or CheckStatus(name=check.name, target=target.name, state=CheckState.NO_DATA)
+    key = (check.name, target.key)
+    entry = draft.checks.get(key) or CheckStatus(
+        name=check.name,
+        target=target.name,
+        target_kind=target.kind,
+        target_cluster=target.cluster,
+        state=CheckState.NO_DATA,
+    )
     if needs_baseline(draft, check, target):
         answer = draft.observation.answers.get(QueryKey(*key, Purpose.BASELINE))
         if answer is not None:
@@ -149,13 +156,13 @@ def _with_rest(entry: CheckStatus, rest: Answer | None) -> CheckStatus:
 
 
 def _last_of_the_rest(draft: Draft, check: Check, target: TargetStatus) -> Answer | None:
-    models = {one.name: one.model for one in draft.targets}
+    models = {one.key: one.model for one in draft.targets}
     told = [
         entry
         for entry in draft.checks.values()
-        if entry.name == check.name and entry.baseline and models.get(entry.target) == target.model
+        if entry.name == check.name and entry.baseline and models.get(entry.target_key) == target.model
     ]
-    newest = max(told, key=lambda entry: (entry.checked_time or "", entry.target), default=None)
+    newest = max(told, key=lambda entry: (entry.checked_time or "", entry.target_key), default=None)
     return Answer(float(newest.baseline)) if newest and newest.baseline else None
 
 
@@ -253,10 +260,10 @@ def _limit(draft: Draft, check: Check) -> Failure | None:
     failures = sum(entry.failures for entry in entries)
     if failures <= check.failure_limit:
         return None
-    last = max(entries, key=lambda entry: (entry.checked_time or "", entry.failures, entry.target))
+    last = max(entries, key=lambda entry: (entry.checked_time or "", entry.failures, entry.target_key))
     return Failure(
         Reason.ANALYSIS_FAILED,
-        f"check {check.name} failed on {last.target}: {last.message} "
+        f"check {check.name} failed on {last.target_key.short}: {last.message} "
         f"({failures} failed, {check.failure_limit} forgiven)",
     )
 

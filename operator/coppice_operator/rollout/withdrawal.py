@@ -23,13 +23,13 @@ def turns_round(draft: Draft) -> bool:
 
 def withdraw(draft: Draft) -> Verdict:
     """Begin the way back, whatever onFailure says."""
-    touched = [target.name for target in draft.targets if target.state in TOUCHED]
+    touched = [target.key for target in draft.targets if target.state in TOUCHED]
     taken = under_way(draft.observation.siblings, touched) if draft.stored.state in FINISHED else {}
     if taken:
-        name, other = min(taken.items())
+        key, other = min(taken.items())
         return Verdict(
             Reason(draft.stored.state or ""),
-            f"withdrawn, but ModelRollout {other} has Deployment {name}: waiting until it has ended",
+            f"withdrawn, but ModelRollout {other} has {key}: waiting until it has ended",
             reconciling=True,
             requeue_after_seconds=RETRY_SECONDS,
         )

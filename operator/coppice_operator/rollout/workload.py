@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from coppice_api.modelrollout import TargetKey
 from coppice_operator.conditions import instant
 from coppice_operator.plan import JsonObject
 
@@ -28,13 +29,24 @@ class FieldUnreadableError(Exception):
     """The container or its variable cannot be used; the message is a sentence for the user."""
 
 
-def by_name(workloads: Iterable[JsonObject]) -> dict[str, JsonObject]:
-    """Return the Deployments that are not being deleted, by name."""
+def by_key(workloads: Iterable[JsonObject]) -> dict[TargetKey, JsonObject]:
+    """Return the workloads that are not being deleted."""
     return {
-        workload["metadata"]["name"]: workload
+        key: workload
         for workload in workloads
-        if workload.get("kind") == "Deployment" and not workload["metadata"].get("deletionTimestamp")
+        if (key := key_of(workload)) is not None and not workload["metadata"].get("deletionTimestamp")
     }
+
+
+def key_of(workload: JsonObject) -> TargetKey | None:
+    """Return which target a workload of the operator's own cluster may be, None if its kind is none of them."""
+    kind = workload.get("kind")
+    return TargetKey.read({"kind": kind, "name": workload["metadata"]["name"]}) if kind else None
+
+
+def title(workload: JsonObject) -> str:
+    """Return how a sentence names a workload."""
+    return f"{workload.get('kind')} {workload['metadata']['name']}"
 
 
 def container_names(workload: JsonObject) -> list[str]:
@@ -49,38 +61,36 @@ def env_field(workload: JsonObject, container: str, env: str) -> EnvField:
         FieldUnreadableError: If there is no such container, or the variable is set twice, comes from somewhere
             else (valueFrom), or is too long to be remembered.
     """
-    title = f"Deployment {workload['metadata']['name']}"
+    name = title(workload)
     names = container_names(workload)
     if container not in names:
-        raise FieldUnreadableError(f"{title} has no container {container}; it has: {', '.join(names) or 'none'}")
+        raise FieldUnreadableError(f"{name} has no container {container}; it has: {', '.join(names) or 'none'}")
     container_index = names.index(container)
     entries = _containers(workload)[container_index].get("env") or []
     found = [(index, entry) for index, entry in enumerate(entries) if entry.get("name") == env]
     if not found:
         return EnvField(container_index, None, None)
     if len(found) > 1:
-        raise FieldUnreadableError(f"{title} sets {env} {len(found)} times in container {container}: leave one")
+        raise FieldUnreadableError(f"{name} sets {env} {len(found)} times in container {container}: leave one")
     env_index, entry = found[0]
     if entry.get("valueFrom"):
-        raise FieldUnreadableError(
-            f"{title} takes {env} from valueFrom in container {container}: give it a plain value"
-        )
+        raise FieldUnreadableError(f"{name} takes {env} from valueFrom in container {container}: give it a plain value")
     value = entry.get("value", "")
     if len(value) > MAX_VALUE_LENGTH:
-        raise FieldUnreadableError(f"{title} has a {env} of more than {MAX_VALUE_LENGTH} characters: shorten it")
+        raise FieldUnreadableError(f"{name} has a {env} of more than {MAX_VALUE_LENGTH} characters: shorten it")
     return EnvField(container_index, env_index, value)
 
 
 def unhealthy(workload: JsonObject) -> str | None:
     """Return why the Deployment is not fit to be touched, or None: it must be available and up to date."""
-    title = f"Deployment {workload['metadata']['name']}"
+    name = title(workload)
     if workload.get("spec", {}).get("paused"):
-        return f"{title} is paused"
+        return f"{name} is paused"
     if not _observed(workload):
-        return f"{title} has a change that its controller has not seen yet"
+        return f"{name} has a change that its controller has not seen yet"
     available = condition(workload, "Available")
     if available is None or available.get("status") != "True":
-        return f"{title} is not available"
+        return f"{name} is not available"
     return None
 
 

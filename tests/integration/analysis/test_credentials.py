@@ -10,6 +10,7 @@ from typing import Any
 import bcrypt
 import pytest
 
+from coppice_api.modelrollout import TargetKey
 from coppice_operator.kube import Kube
 from coppice_operator.rollout.question import Answer, Purpose, Query, QueryKey, Silence
 from tests.git_servers.https import certificate, public_part
@@ -34,7 +35,9 @@ class Secrets(Kube):
 
 
 def asked(server: RealPrometheus, values: dict[str, str]) -> Answer:
-    query = Query(QueryKey("check", "a", Purpose.CURRENT), server.address, "vector(1)", ("fleet", "prometheus"))
+    query = Query(
+        QueryKey("check", TargetKey("a"), Purpose.CURRENT), server.address, "vector(1)", ("fleet", "prometheus")
+    )
     return ask(query, Secrets(server.address, values))
 
 

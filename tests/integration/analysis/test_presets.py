@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from coppice_api.modelrollout import Check, CheckPreset
+from coppice_api.modelrollout import Check, CheckPreset, TargetKey
 from coppice_operator.rollout.presets import promql
 from coppice_operator.rollout.question import Answer, Purpose, Query, QueryKey
 from tests.builders import DIGEST
@@ -119,12 +119,12 @@ def asked(server: RealPrometheus, preset: str, available: int = 2, digest: str =
     text = promql(
         check,
         namespace="fleet",
-        targets=["web"],
+        targets=[TargetKey("web")],
         available=available,
         digest=digest,
         window_seconds=WINDOW_SECONDS,
     )
-    return ask(Query(QueryKey("check", "web", Purpose.CURRENT), server.address, text))
+    return ask(Query(QueryKey("check", TargetKey("web"), Purpose.CURRENT), server.address, text))
 
 
 def test_every_preset_is_here() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from coppice_api.modelrollout import Check
+from coppice_api.modelrollout import Check, TargetKey
 from coppice_operator.rollout.analysis import MAX_REST, Answer, Purpose, Query, due_queries
 from coppice_operator.rollout.draft import MAX_CHECK_ENTRIES
 from coppice_operator.rollout.presets import ANY_DIGEST, promql
@@ -55,7 +55,7 @@ class TestWhen:
         run.step()
         assert run.status["wave"] == 1 and not run.queries
         run.step()
-        assert [(query.key.check, query.key.target, query.key.purpose) for query in run.queries] == [
+        assert [(query.key.check, query.key.target.name, query.key.purpose) for query in run.queries] == [
             ("energy", "digits-a", Purpose.BASELINE)
         ]
         assert not run.actions and run.status["targets"][0]["state"] == "Updating"
@@ -85,12 +85,12 @@ class TestWhen:
         run.run(until=lambda: run.status["wave"] == 2)
         asked = len(run.queries)
         run.run()
-        assert "digits-a" in {query.key.target for query in run.queries[asked:]}
+        assert "digits-a" in {query.key.target.name for query in run.queries[asked:]}
 
     def test_a_failure_of_an_earlier_wave_fails_a_later_one(self) -> None:
         run = simulation(spec={"analysis": ANALYSIS}, answer=good)
         run.run(until=lambda: run.status["wave"] == 2)
-        run.answer = lambda query: Answer(0.1) if query.key.target == "digits-a" else good(query)
+        run.answer = lambda query: Answer(0.1) if query.key.target.name == "digits-a" else good(query)
         assert run.run().state == "RolledBack"
 
     def test_nothing_is_asked_of_a_finished_a_failed_or_a_paused_rollout(self) -> None:
@@ -172,7 +172,7 @@ class TestVerdicts:
         run = simulation(names=(), spec=spec)
         run.fleet = {f"digits-{name}": deployment(f"digits-{name}") for name in "abcd"}
         run.run(until=lambda: bool(run.status.get("checks")))
-        rest = {query.key.target: query.promql for query in run.queries if query.key.purpose is Purpose.REST}
+        rest = {query.key.target.name: query.promql for query in run.queries if query.key.purpose is Purpose.REST}
         assert 'pod=~"digits-c-[' in rest["digits-a"] and 'pod=~"digits-d-[' in rest["digits-b"]
 
     @pytest.mark.parametrize("silent", [Purpose.CURRENT, Purpose.REST])
@@ -225,8 +225,8 @@ class TestVerdicts:
 
         def answer(query: Query) -> Answer:
             # The first answer about every target is bad: one failure in the first wave, two in the second.
-            seen[query.key.target] = seen.get(query.key.target, 0) + 1
-            return Answer(0.5 if seen[query.key.target] == 1 else 0.98)
+            seen[query.key.target.name] = seen.get(query.key.target.name, 0) + 1
+            return Answer(0.5 if seen[query.key.target.name] == 1 else 0.98)
 
         assert simulation(spec={"analysis": one_check(failureLimit=2)}, answer=answer).run().state == "RolledOut"
 
@@ -388,7 +388,9 @@ class TestNoData:
 class TestQueries:
     def text(self, digest: str = DIGEST, target: str = "web", **check: Any) -> str:
         parsed = Check.model_validate({"name": "check", "thresholdRange": {"max": "1"}, **check})
-        return promql(parsed, namespace="fleet", targets=[target], available=2, digest=digest, window_seconds=30)
+        return promql(
+            parsed, namespace="fleet", targets=[TargetKey(target)], available=2, digest=digest, window_seconds=30
+        )
 
     LABELS = f'namespace="fleet",pod=~"web-[a-z0-9]+-[a-z0-9]+",digest=~"{DIGEST}"'
 

@@ -14,7 +14,7 @@ from tests.unit.operator_rollout.test_forward import ANALYSIS, NAMES, good, simu
 
 def bad(query: Query) -> Answer:
     """Good until the second wave, when digits-b makes errors."""
-    if query.key.target == "digits-b" and query.key.check == "errors":
+    if query.key.target.name == "digits-b" and query.key.check == "errors":
         return Answer(0.25)
     return good(query)
 

@@ -69,7 +69,7 @@ class Fleet(RuleBasedStateMachine):
         self.runs.append(run)
 
     def answer(self, query: Query) -> Answer:
-        verdict = self.verdicts.get(query.key.target, "good")
+        verdict = self.verdicts.get(query.key.target.name, "good")
         if verdict == "silent":
             return Answer(None, "no series")
         if query.key.check == "errors":

@@ -10,7 +10,7 @@ import pytest
 from inference_server.metrics import Metrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from coppice_api.modelrollout import Check, CheckPreset
+from coppice_api.modelrollout import Check, CheckPreset, TargetKey
 from coppice_operator.rollout.presets import PRESETS, promql
 from tests.prometheus import recorded
 
@@ -38,7 +38,7 @@ def published() -> dict[str, set[str]]:
 
 def query(preset: CheckPreset) -> str:
     check = Check.model_validate({"name": "check", "preset": preset, "thresholdRange": {"max": "1"}})
-    return promql(check, namespace="fleet", targets=["web"], available=2, digest="d", window_seconds=30)
+    return promql(check, namespace="fleet", targets=[TargetKey("web")], available=2, digest="d", window_seconds=30)
 
 
 def test_every_preset_has_a_row() -> None:

@@ -14,13 +14,14 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coppice_api.modelrollout import TargetKey
 from coppice_operator.kube import Kube, KubeError
 from coppice_operator.rollout.credentials import Credentials, read_secret, tls_context
 from coppice_operator.rollout.prometheus import KEPT_SECONDS, Prometheus, parse
 from coppice_operator.rollout.question import Answer, Purpose, Query, QueryKey, Silence
 from coppice_operator.secret import SecretError
 
-KEY = QueryKey("check", "web", Purpose.CURRENT)
+KEY = QueryKey("check", TargetKey("web"), Purpose.CURRENT)
 
 
 def vector(*values: str) -> bytes:
@@ -163,7 +164,7 @@ async def test_what_two_keys_ask_alike_is_asked_once() -> None:
         return web.Response(body=vector("3"), content_type="application/json")
 
     async with serving(handler) as address, Prometheus(Secrets()) as prometheus:
-        keys = [QueryKey("check", name, Purpose.REST) for name in ("a", "b")]
+        keys = [QueryKey("check", TargetKey(name), Purpose.REST) for name in ("a", "b")]
         answers = await prometheus.ask([Query(key, address, "rest") for key in keys] + [Query(KEY, address, "own")])
     assert answers == dict.fromkeys([*keys, KEY], Answer(3.0))
     assert sorted(asked) == ["own", "rest"]
@@ -206,7 +207,9 @@ async def asked_with(values: dict[str, str]) -> list[str | None]:
 
     async with serving(handler) as address:
         kube = Secrets(own=secret(f"http://elsewhere:9090, {address}/", **values))
-        queries = [Query(QueryKey("check", name, Purpose.CURRENT), address, name, ("fleet", "own")) for name in "ab"]
+        queries = [
+            Query(QueryKey("check", TargetKey(name), Purpose.CURRENT), address, name, ("fleet", "own")) for name in "ab"
+        ]
         async with Prometheus(kube) as prometheus:
             assert set((await prometheus.ask(queries)).values()) == {Answer(3.0)}
     assert kube.reads == 1

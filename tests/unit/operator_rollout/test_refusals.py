@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from coppice_api.modelrollout import TargetKey
 from coppice_operator.rollout.claims import claims
 from coppice_operator.rollout.gitops import gitops_owner
-from coppice_operator.rollout.workload import by_name
+from coppice_operator.rollout.workload import by_key
 from tests.builders import DIGEST
 from tests.unit.operator_rollout.simulator import PRUNED, Simulation, condition, deployment, rollout
+
+WEB = TargetKey("web")
 
 ESTIMATED = {"provenance": "Estimated", "energyReductionPercent": "40.0", "energyReductionLowPercent": "35.0"}
 MEASURED_NOTHING = {"provenance": "Measured", "energyReductionPercent": "4.0", "energyReductionLowPercent": "-1.0"}
@@ -279,26 +282,26 @@ class TestClaims:
         "state", ["RolledOut", "RolledBack", "Held", "Unsupported", "ProvenanceTooLow", "ClaimTooWeak"]
     )
     def test_a_rollout_that_will_touch_nothing_blocks_nobody(self, state: str) -> None:
-        assert claims(rollout("web"), [self.older(state)], by_name([deployment("web")]), ["web"]) == {}
+        assert claims(rollout("web"), [self.older(state)], by_key([deployment("web")]), [WEB]) == {}
 
     @pytest.mark.parametrize("state", [None, "Paused", "TargetUnhealthy", "WaitingForApproval", "RollingBack"])
     def test_an_unfinished_older_rollout_blocks(self, state: str | None) -> None:
-        assert claims(rollout("web"), [self.older(state)], by_name([deployment("web")]), ["web"]) == {"web": "first"}
+        assert claims(rollout("web"), [self.older(state)], by_key([deployment("web")]), [WEB]) == {WEB: "first"}
 
     def test_a_younger_rollout_that_has_begun_keeps_its_targets(self) -> None:
         younger = rollout("web", created="2026-11-01T11:30:00Z", name="younger")
-        fleet = by_name([deployment("web")])
-        assert claims(rollout("web"), [younger], fleet, ["web"]) == {}
+        fleet = by_key([deployment("web")])
+        assert claims(rollout("web"), [younger], fleet, [WEB]) == {}
         younger["status"] = {"state": "Waiting", "wave": 1, "targets": [{"name": "web"}]}
-        assert claims(rollout("web"), [younger], fleet, ["web"]) == {"web": "younger"}
+        assert claims(rollout("web"), [younger], fleet, [WEB]) == {WEB: "younger"}
 
     def test_names_decide_between_rollouts_of_one_second(self) -> None:
-        fleet = by_name([deployment("web")])
+        fleet = by_key([deployment("web")])
         one, two = rollout("web", name="one"), rollout("web", name="two")
-        assert claims(one, [two], fleet, ["web"]) == {}
-        assert claims(two, [one], fleet, ["web"]) == {"web": "one"}
+        assert claims(one, [two], fleet, [WEB]) == {}
+        assert claims(two, [one], fleet, [WEB]) == {WEB: "one"}
 
     def test_a_sibling_that_cannot_be_read_blocks_nobody(self) -> None:
         sibling = self.older()
         sibling["spec"]["targets"] = "everything"
-        assert claims(rollout("web"), [sibling], by_name([deployment("web")]), ["web"]) == {}
+        assert claims(rollout("web"), [sibling], by_key([deployment("web")]), [WEB]) == {}

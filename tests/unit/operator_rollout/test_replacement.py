@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coppice_api.modelrollout import Revision
+from coppice_api.modelrollout import Revision, TargetKey
 from coppice_operator.rollout.history import digests, earlier, merged
 from tests.unit.operator_rollout.simulator import DENSE, PRUNED, Object, Simulation, condition, deployment, rollout
 from tests.unit.operator_rollout.test_forward import NAMES, WAVES, simulation
@@ -143,7 +143,7 @@ def test_histories_of_other_targets_and_other_versions_are_left_out() -> None:
     entry: Object = {"models": [{"name": "default", "uri": "pvc://m", "sha256": "d" * 64}]}
     other: Object = {"status": {"targets": [{"name": "elsewhere"}], "history": [entry]}}
     strange: Object = {"status": {"targets": [{"name": "digits-a"}], "history": [{"models": [{"name": "x"}]}]}}
-    assert earlier([other, strange, {"spec": {}}], ["digits-a"]) == []
+    assert earlier([other, strange, {"spec": {}}], [TargetKey("digits-a")]) == []
     (kept,) = merged([Revision.model_validate(entry), Revision.model_validate(entry)])
     assert digits(kept) == "d"
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from coppice_api.modelrollout import LabelSelector, RolloutModel, Target
+from coppice_api.modelrollout import LabelSelector, RolloutModel, Target, TargetKey
 from coppice_operator.rollout.selection import Chosen, SelectionError, matches, select
-from coppice_operator.rollout.workload import by_name
+from coppice_operator.rollout.workload import by_key
 from tests.builders import DIGEST
 from tests.unit.operator_rollout.simulator import Object, deployment
 
@@ -22,7 +22,7 @@ FLEET = [
 
 
 def chosen(*targets: Object, models: tuple[RolloutModel, ...] = ONE, fleet: list[Object] | None = None) -> Any:
-    return select([Target.model_validate(target) for target in targets], models, by_name(fleet or FLEET))
+    return select([Target.model_validate(target) for target in targets], models, by_key(fleet or FLEET))
 
 
 def refused(*targets: Object, **options: Any) -> tuple[str, str]:
@@ -33,8 +33,8 @@ def refused(*targets: Object, **options: Any) -> tuple[str, str]:
 
 def test_a_selector_finds_targets_ordered_by_name() -> None:
     assert chosen({"selector": {"matchLabels": {"app": "digits"}}}) == (
-        Chosen("a", "server", "MODEL_URI", "gpu"),
-        Chosen("c", "server", "MODEL_URI", "gpu"),
+        Chosen(TargetKey("a"), "server", "MODEL_URI", "gpu"),
+        Chosen(TargetKey("c"), "server", "MODEL_URI", "gpu"),
     )
 
 
@@ -119,4 +119,4 @@ def test_expressions_mean_what_kubernetes_means(operator: str, values: list[str]
 
 def test_labels_and_expressions_must_all_hold() -> None:
     selector = {"matchLabels": {"app": "digits"}, "matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]}
-    assert [one.name for one in chosen({"selector": selector})] == ["a"]
+    assert [one.key.name for one in chosen({"selector": selector})] == ["a"]
