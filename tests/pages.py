@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 FROM_A_CHECKOUT = ["README.md", "docs/start.md"]
@@ -19,6 +21,20 @@ WITH_HELM = ["docs/how-to/prometheus-operator.md", "docs/how-to/air-gapped.md"]
 """Run with helm against a real API server without anything of ours: tests/integration/chart/test_how_to.py."""
 BY_THEMSELVES = ["docs/gitops.md", "examples/01-minimal/README.md"]
 """Run by a test of their own: tests/integration/delivery/test_documents.py, and test_commands.py."""
+
+
+@contextlib.contextmanager
+def places(*directories: str) -> Iterator[None]:
+    """Directories that pages name outside of their own: nothing is there before, and nothing stays."""
+    for directory in directories:
+        shutil.rmtree(directory, ignore_errors=True)
+    try:
+        yield
+    finally:
+        for directory in directories:
+            shutil.rmtree(directory, ignore_errors=True)
+            with contextlib.suppress(OSError):  # somebody else's are in it
+                Path(directory).parent.rmdir()
 
 
 def commands(document: Path) -> list[str]:

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from rich.console import Console
 
 from coppice_api import crd
 from coppice_cli.calibrate_command import calibrate
 from coppice_cli.cancel_command import cancel
 from coppice_cli.doctor_command import doctor
 from coppice_cli.logs_command import logs
+from coppice_cli.model_argument import answered
 from coppice_cli.operator_command import operator
 from coppice_cli.predict_command import predict
 from coppice_cli.profile_command import profile
@@ -94,16 +96,8 @@ def inspect(
     source: Annotated[str, typer.Argument(help="A bundle's directory, or a data set such as builtin://digits.")],
 ) -> None:
     """Say what a bundle or a data set is, after checking every digest."""
-    try:
-        from coppice_pruner.errors import InputRefusedError
-    except ImportError as error:
-        typer.echo(f"error: {error}; install the extra: pip install 'coppice[pruner]'", err=True)
-        raise typer.Exit(1) from error
-    try:
+    with answered(Console(stderr=True, highlight=False, markup=False, soft_wrap=True)):
         lines = _dataset_lines(source) if "://" in source else _bundle_lines(Path(source))
-    except InputRefusedError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(4) from error
     for line in lines:
         typer.echo(line)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,13 +22,15 @@ EXIT_REFUSED, EXIT_IMPOSSIBLE, EXIT_INTERRUPTED = 4, 5, 130
 
 @contextlib.contextmanager
 def answered(errors: Console) -> Iterator[None]:
-    """Turn what the pruner refuses, and Ctrl-C, into one sentence and an exit status."""
+    """Turn what the pruner refuses, Ctrl-C and SIGTERM into one sentence and an exit status."""
     try:
         from coppice_pruner.errors import InputRefusedError, PrunerError
         from coppice_pruner.meters import MeasurementImpossibleError
     except ImportError as error:
         errors.print(f"error: {error}; install the extra: pip install 'coppice[pruner]'")
         raise typer.Exit(1) from error
+    # SIGTERM like Ctrl-C: what was copied to a temporary directory goes with the command.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
@@ -42,6 +45,8 @@ def answered(errors: Console) -> Iterator[None]:
     except PrunerError as error:
         errors.print(f"error: {error}")
         raise typer.Exit(1) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def source_of(model: str) -> ModelSource:

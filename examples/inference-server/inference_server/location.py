@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,12 +55,13 @@ def parse_uri(model_uri: str) -> Location:
     return Location(uri, match.group(1))
 
 
-def resolve(location: Location, claim_mounts: Mapping[str, Path]) -> Path:
+def resolve(location: Location, claim_mounts: Mapping[str, Path], scratch: Path) -> Path:
     """Return the bundle's directory on this machine.
 
     Args:
         location: What to serve.
         claim_mounts: Mount path of every claim a pvc:// URI may name.
+        scratch: An empty directory for a copy of what is not on this machine.
 
     Raises:
         RefusedError: If the URI cannot be resolved, or there is no bundle there.
@@ -77,7 +77,7 @@ def resolve(location: Location, claim_mounts: Mapping[str, Path]) -> Path:
         case "":
             raise RefusedError(f"MODEL_URI is {location.uri}: a scheme is expected, such as pvc:// or file://")
         case _:
-            directory = _download(location.uri)
+            directory = _download(location.uri, scratch)
     if not (directory / MANIFEST_NAME).is_file():
         raise RefusedError(f"{location.uri} is not a bundle: there is no {MANIFEST_NAME} in {directory}")
     return directory
@@ -115,13 +115,11 @@ def _in_claim(uri: str, claim: str, path: str, claim_mounts: Mapping[str, Path])
     return directory
 
 
-def _download(uri: str) -> Path:
-    """Copy a remote bundle to a scratch directory that lives as long as the pod."""
+def _download(uri: str, directory: Path) -> Path:
     try:
         import fsspec
     except ImportError:
         raise RefusedError(f"MODEL_URI is {uri}: fsspec is not installed in this image") from None
-    directory = Path(tempfile.mkdtemp(prefix="bundle-"))
     try:
         filesystem, path = fsspec.core.url_to_fs(uri)
         filesystem.get(path.rstrip("/") + "/", f"{directory}/", recursive=True)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -83,8 +85,14 @@ def load(settings: Settings, metrics: Metrics) -> ServedModel:
     Raises:
         RefusedError: If it cannot be served; the message says why and what to do.
     """
+    # A copy of a remote bundle goes as soon as the model is in memory.
+    with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
+        return _load(settings, metrics, Path(scratch))
+
+
+def _load(settings: Settings, metrics: Metrics, scratch: Path) -> ServedModel:
     where = location.parse_uri(settings.model_uri)
-    directory = location.resolve(where, settings.claim_mounts)
+    directory = location.resolve(where, settings.claim_mounts, scratch)
     sha256 = location.verify(where, directory)
     if where.sha256 is None:
         LOGGER.warning(

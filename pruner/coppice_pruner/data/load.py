@@ -31,7 +31,7 @@ def load(
             directory under file://, pvc://, s3:// and so on, see `files.load_directory`.
         sha256: The digest that is pinned; None accepts any.
         claim_mounts: Where each claim is mounted.
-        scratch: For a copy of what is not local.
+        scratch: Where a copy of what is not local is made, and removed; that of the system where None.
 
     Raises:
         InputRefusedError: If it cannot be read, or its digest is not the one pinned.
@@ -64,5 +64,9 @@ def _read(uri: str, claim_mounts: Mapping[str, str], scratch: Path | None) -> Sp
     if size is not None and (not size.isdecimal() or int(size) == 0):
         raise InputRefusedError(f"{_FIELD} {uri}: size is {size!r}; it is the height and width of images in pixels")
     place = open_place(path, field=_FIELD, claim_mounts=claim_mounts)
-    directory = place.fetch("", scratch or Path(tempfile.mkdtemp(prefix="coppice-data-")))
-    return load_directory(directory, field=f"{_FIELD} {uri}", size=int(size) if size else None)
+    # What is read is in memory, so the copy of what is not local goes as soon as it is.
+    if scratch is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="coppice-data-") as aside:
+        directory = place.fetch("", Path(aside))
+        return load_directory(directory, field=f"{_FIELD} {uri}", size=int(size) if size else None)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,14 +26,21 @@ ELSEWHERE = {
 }
 
 
+@pytest.fixture
+def clean() -> Iterator[None]:
+    """Where the documents put things, empty before and gone after."""
+    with pages.places("/tmp/coppice/digits", "/tmp/coppice/runs"):
+        yield
+
+
 def run_here(document: Path) -> list[str]:
     return [line for line in commands(document) if not line.startswith(tuple(ELSEWHERE))]
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", pages.FROM_A_CHECKOUT)
+@pytest.mark.usefixtures("clean")
 def test_the_commands_of_a_document_work(name: str, repository: Path, tmp_path: Path) -> None:
-    shutil.rmtree("/tmp/coppice/runs", ignore_errors=True)
     script = "\n".join(["set -euo pipefail", *run_here(repository / name)])
     result = subprocess.run(
         ["bash", "-c", script], cwd=repository, env={**os.environ, "TERM": "dumb"},

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +16,10 @@ MANY_SECONDS = 1500.0
 
 
 @pytest.fixture
-def environment() -> dict[str, str]:
+def environment() -> Iterator[dict[str, str]]:
     """`python` and `coppice` are those of the virtual environment, as after `source .venv/bin/activate`."""
-    for directory in OWN:
-        shutil.rmtree(directory, ignore_errors=True)
-    return {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with pages.places(*OWN):
+        yield {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 @pytest.mark.timeout(MANY_SECONDS)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from coppice_pruner.bundle import export_bundle
 from coppice_pruner.models import LoadedModel
 from coppice_pruner.surgery import find_groups, prune, to_steps
 from tests import machine
+from tests.waiting import wait_for
 
 RUNNER = CliRunner()
 
@@ -162,3 +166,16 @@ def test_what_cannot_be_had_is_refused_before_anything_is_measured(arguments: tu
 @pytest.mark.parametrize("command", ["profile", "predict", "calibrate"])
 def test_help_teaches(command: str) -> None:
     assert len(run(command, "--help").split()) > 40
+
+
+def test_ended_from_outside_it_leaves_nothing_of_what_it_copied(bundle: Path, tmp_path: Path) -> None:
+    scratch = tmp_path / "temporary"
+    scratch.mkdir()
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    command = [sys.executable, "-m", "coppice_cli.main", "profile", str(bundle), "--window-seconds", "600"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: list(scratch.glob("coppice-profile-*")), "its temporary directory")
+        process.terminate()
+        _, said = process.communicate(timeout=120)
+    assert (process.returncode, "interrupted: nothing was written" in said) == (130, True), said
+    assert not list(scratch.iterdir())

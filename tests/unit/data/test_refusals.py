@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import tempfile
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -129,3 +131,21 @@ def test_a_truncated_image_is_not_taken_for_one_of_another_size(tmp_path: Path) 
         load(f"file://{tmp_path}")
     with pytest.raises(InputRefusedError, match="size is 'big'; it is the height and width"):
         load(f"file://{tmp_path}?size=big")
+
+
+def test_a_copy_of_what_is_not_local_goes_as_soon_as_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    targets = np.array([0, 1, 2], dtype=np.int64)
+    arrays = {name: np.zeros((3, 1, 2, 2), np.float32) for name in ("train_inputs", "evaluation_inputs")}
+    np.savez(tmp_path / "data.npz", **arrays, train_targets=targets, evaluation_targets=targets)
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/bucket/data/data.npz", (tmp_path / "data.npz").read_bytes())
+    for scratch in (None, tmp_path / "scratch"):
+        for uri in ("memory://bucket/data", f"file://{tmp_path}"):
+            assert len(load(uri, scratch=scratch).train) == 3
+        with pytest.raises(InputRefusedError, match="there is no such directory"):
+            load("memory://bucket/nothing", scratch=scratch)
+    assert not [*(tmp_path / "temporary").iterdir(), *(tmp_path / "scratch").iterdir()]

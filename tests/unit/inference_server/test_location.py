@@ -38,20 +38,20 @@ def test_any_other_fragment_is_refused(fragment: str) -> None:
 
 def test_a_claim_is_looked_up_among_the_mounts(bundle: Path, tmp_path: Path) -> None:
     mounts = {"models": tmp_path / "claim"}
-    assert resolve(parse_uri("pvc://models/digits/dense"), mounts) == bundle
+    assert resolve(parse_uri("pvc://models/digits/dense"), mounts, tmp_path) == bundle
 
 
-def test_a_file_uri_is_taken_as_it_is(bundle: Path) -> None:
-    assert resolve(parse_uri(f"file://{bundle}"), {}) == bundle
+def test_a_file_uri_is_taken_as_it_is(bundle: Path, tmp_path: Path) -> None:
+    assert resolve(parse_uri(f"file://{bundle}"), {}, tmp_path) == bundle
 
 
-def test_a_remote_bundle_is_copied() -> None:
+def test_a_remote_bundle_is_copied(tmp_path: Path) -> None:
     import fsspec
 
     memory = fsspec.filesystem("memory")
     memory.pipe("/bundles/digits/manifest.json", b"{}")
     memory.pipe("/bundles/digits/model.safetensors", b"weights")
-    directory = resolve(parse_uri("memory://bundles/digits"), {})
+    directory = resolve(parse_uri("memory://bundles/digits"), {}, tmp_path)
     assert (directory / "manifest.json").read_bytes() == b"{}"
     assert (directory / "model.safetensors").read_bytes() == b"weights"
 
@@ -71,7 +71,7 @@ def test_a_remote_bundle_is_copied() -> None:
 def test_what_cannot_be_resolved_is_refused(uri: str, want: str, tmp_path: Path) -> None:
     (tmp_path / "claim").mkdir()
     with pytest.raises(RefusedError) as refusal:
-        resolve(parse_uri(uri), {"models": tmp_path / "claim"})
+        resolve(parse_uri(uri), {"models": tmp_path / "claim"}, tmp_path / "scratch")
     assert want in str(refusal.value)
 
 
