@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
+import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,12 +59,25 @@ class Fleet:
     Args:
         namespace: Where the fleet lives.
         selector: Label selector of its pods; each carries its Deployment's name in app.kubernetes.io/name.
+        lag_seconds: For how long a pod is still sent to after it has left, as through a proxy that hears of it late.
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, namespace: str, selector: str) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        selector: str,
+        *,
+        lag_seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._namespace = namespace
         self._selector = selector
+        self._lag_seconds = lag_seconds
+        self._clock = clock
         self._endpoints: dict[str, dict[str, Endpoint]] = defaultdict(dict)
+        self._left: dict[str, float] = {}
+        """When a pod is sent to no more, by its name."""
         self._turns: dict[str, int] = defaultdict(int)
 
     @property
@@ -71,33 +87,41 @@ class Fleet:
 
     def next_endpoint(self, deployment: str) -> Endpoint | None:
         """Return the Deployment's endpoints in turn; None when it has none, which a client would feel too."""
-        endpoints = tuple(self._endpoints[deployment].values())
-        if not endpoints:
+        known, now = self._endpoints[deployment], self._clock()
+        for pod in [pod for pod in known if self._left.get(pod, math.inf) <= now]:
+            del known[pod], self._left[pod]
+        if not known:
             return None
         self._turns[deployment] += 1
-        return endpoints[self._turns[deployment] % len(endpoints)]
+        return tuple(known.values())[self._turns[deployment] % len(known)]
 
     def see(self, pod: dict[str, Any]) -> None:
         """Take in a pod as the API shows it."""
         metadata = pod["metadata"]
         deployment = metadata.get("labels", {}).get(NAME_LABEL, metadata["name"])
         endpoint = endpoint_of(pod)
-        if endpoint is not None:
-            self._endpoints[deployment][endpoint.pod] = endpoint
-        elif deployment in self._endpoints:
-            self._endpoints[deployment].pop(metadata["name"], None)
+        if endpoint is None:
+            self.forget(pod)
+            return
+        self._endpoints[deployment][endpoint.pod] = endpoint
+        self._left.pop(endpoint.pod, None)
 
     def forget(self, pod: dict[str, Any]) -> None:
-        """Take in that a pod is gone."""
-        for endpoints in self._endpoints.values():
-            endpoints.pop(pod["metadata"]["name"], None)
+        """Take in that a pod is not to be sent to any more, or gone."""
+        self._leave(pod["metadata"]["name"])
 
     def replace(self, pods: list[dict[str, Any]]) -> None:
         """Take in a whole list: what is not in it is gone."""
+        present = {pod["metadata"]["name"] for pod in pods}
         for endpoints in self._endpoints.values():
-            endpoints.clear()
+            for name in endpoints.keys() - present:
+                self._leave(name)
         for pod in pods:
             self.see(pod)
+
+    def _leave(self, name: str) -> None:
+        if any(name in endpoints for endpoints in self._endpoints.values()):
+            self._left.setdefault(name, self._clock() + self._lag_seconds)
 
     async def watch(self, kubeconfig: str | None = None) -> None:
         """List and watch until cancelled; an API server that is away leaves the endpoints as they were."""

@@ -132,7 +132,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     """Send until told to stop and return the summary."""
     inputs, labels = await asyncio.to_thread(held_out)
     traffic = Traffic(inputs, labels, batch=options.batch)
-    fleet = Fleet(options.namespace, options.selector)
+    fleet = Fleet(options.namespace, options.selector, lag_seconds=options.lag)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -174,6 +174,12 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=5.0, help="requests a second for each Deployment")
     parser.add_argument("--batch", type=int, default=16, help="samples a request")
     parser.add_argument("--seconds", type=float, default=0.0, help="stop after this long; 0 waits for a signal")
+    parser.add_argument(
+        "--lag",
+        type=float,
+        default=0.0,
+        help="seconds to go on sending to a pod that leaves, as a proxy that hears late",
+    )
     parser.add_argument("--summary", type=Path, help="where to write the JSON summary")
     parser.add_argument("--kubeconfig", help="default: KUBECONFIG, then ~/.kube/config")
     options = parser.parse_args()

@@ -73,6 +73,19 @@ def test_a_new_list_drops_the_pods_it_lacks() -> None:
     assert [fleet.next_endpoint("a").pod for _ in range(2)] == ["a-2", "a-2"]  # type: ignore[union-attr]
 
 
+def test_a_lag_keeps_sending_to_a_pod_that_leaves_for_so_long() -> None:
+    now = [0.0]
+    fleet = Fleet("demo", "", lag_seconds=2.0, clock=lambda: now[0])
+    for name in ("a-1", "a-2"):
+        fleet.see(pod(name))
+    fleet.see(pod("a-1", terminating=True))
+    now[0] = 1.9
+    fleet.forget(pod("a-1"))
+    assert {fleet.next_endpoint("a").pod for _ in range(2)} == {"a-1", "a-2"}  # type: ignore[union-attr]
+    now[0] = 2.0
+    assert {fleet.next_endpoint("a").pod for _ in range(2)} == {"a-2"}  # type: ignore[union-attr]
+
+
 class Server:
     """Answers what it is told to and keeps what it was asked."""
 
