@@ -24,8 +24,28 @@ local function holds(kind)
   return found[kind] ~= nil and found[kind].status == "True"
 end
 
+-- A rollout that a newer one replaces, and one that was withdrawn and left no target behind, ended as people asked.
+local function ended_as_asked(reason)
+  if reason == "Superseded" then
+    return true
+  end
+  local spec = obj.spec or {}
+  if reason ~= "RolledBack" or not (spec.withdrawn or (spec.rollout or {}).withdrawn) then
+    return false
+  end
+  for _, target in ipairs(status.targets or {}) do
+    if target.state == "Blocked" and target.previousValueSet ~= nil then
+      return false
+    end
+  end
+  return true
+end
+
 local ready = found["Ready"] or {}
 local message = ready.message or ""
+if holds("Stalled") and ended_as_asked(found["Stalled"].reason) then
+  return { status = "Healthy", message = message }
+end
 if holds("Stalled") then
   return { status = "Degraded", message = found["Stalled"].message or message }
 end

@@ -35,6 +35,12 @@ def seen(item: Object) -> Object:
     return {"apiVersion": "coppice.dev/v1alpha1", **copy.deepcopy(item)}
 
 
+def withdrawn(item: Object) -> bool:
+    """Whether its spec asks for the way back."""
+    spec = item["spec"]
+    return bool({**spec, **spec.get("rollout", {})}.get("withdrawn"))
+
+
 def life(run: Simulation, until: int = 200) -> Iterator[Object]:
     """Every status that a rollout writes."""
     for _ in range(until):
@@ -43,7 +49,7 @@ def life(run: Simulation, until: int = 200) -> Iterator[Object]:
 
 
 def rollouts() -> dict[str, tuple[Object, str, str]]:
-    """Rollouts in each of their states: document, Argo CD's health, kstatus."""
+    """Rollouts in each of their states: document, Argo CD's health, Flux's."""
     names = ("a", "b")
     fleet = [deployment(name) for name in names]
 
@@ -52,6 +58,22 @@ def rollouts() -> dict[str, tuple[Object, str, str]]:
 
     def broken(name: str, value: str | None) -> bool:
         return value == PRUNED
+
+    def taken_back(*, edited: bool = False) -> Object:
+        run = Simulation(rollout(*names), copy.deepcopy(fleet)).run()
+        if edited:
+            for entry in run.fleet["a"]["spec"]["template"]["spec"]["containers"][0]["env"]:
+                entry |= {"value": "file:///somebody/elses"} if entry["name"] == "MODEL_URI" else {}
+        run.rollout["spec"]["withdrawn"] = True
+        return at(run, "RolledBack")
+
+    def overtaken() -> Object:
+        run = Simulation(rollout(*names), copy.deepcopy(fleet))
+        run.run(until=lambda: run.state == "Waiting")
+        newer = rollout(*names, name="newer")
+        newer["spec"]["replaces"], newer["status"] = run.rollout["metadata"]["name"], {"state": "TargetClaimed"}
+        run.siblings = (newer,)
+        return at(run, "Superseded")
 
     late = {"progressDeadlineSeconds": 10}
     proposed = git_rollout(*names, git={"branchPrefix": "coppice/"})
@@ -103,12 +125,26 @@ def rollouts() -> dict[str, tuple[Object, str, str]]:
             "Degraded",
             "Failed",
         ),
+        # Stalled, which kstatus alone takes for a failure; the tools are told that it is what people asked for.
+        "superseded": (overtaken(), "Healthy", "Current"),
+        "withdrawn": (taken_back(), "Healthy", "Current"),
+        "withdrawn, one target left alone": (taken_back(edited=True), "Degraded", "Failed"),
         "stalled": (at(Simulation(refused, copy.deepcopy(fleet)), "TargetNotFound"), "Degraded", "Failed"),
     }
 
 
 def prunejobs() -> dict[str, tuple[Object, str, str]]:
     """PruneJobs in their states."""
+
+    def rolled(reason: str, **values: Any) -> Object:
+        world = met(**ROLLOUT, **values)
+        (made,) = world.rollouts.values()
+        flags = {"Ready": "False", "Stalled": "True"}
+        conditions = [{"type": kind, "status": flag, "reason": reason} for kind, flag in flags.items()]
+        made["status"] = {"observedGeneration": 1, "conditions": [{**one, "message": "it ended"} for one in conditions]}
+        world.step()
+        return seen(world.prunejob)
+
     running = World()
     running.step()
     suspended = World(suspend=True)
@@ -124,6 +160,9 @@ def prunejobs() -> dict[str, tuple[Object, str, str]]:
         "met": (seen(met().prunejob), "Healthy", "Current"),
         "met, being rolled out": (seen(met(**ROLLOUT).prunejob), "Progressing", "InProgress"),
         "missed": (seen(missed.prunejob), "Degraded", "Failed"),
+        "met, its rollout superseded": (rolled("Superseded"), "Healthy", "Current"),
+        "met, its rollout withdrawn": (rolled("RolledBack", rollout__withdrawn=True), "Healthy", "Current"),
+        "met, its rollout taken back": (rolled("RolledBack"), "Degraded", "Failed"),
     }
 
 
