@@ -28,6 +28,9 @@ ANNOTATION_GIT_HOST = f"{GROUP}/git-host"
 """On a Secret: the hosts, divided by commas, that delivery Git may give it to."""
 ANNOTATION_PROMETHEUS_ADDRESS = f"{GROUP}/prometheus-address"
 """On a Secret: the addresses of Prometheus, divided by commas, that checks may give it to."""
+ANNOTATION_CLUSTER = f"{GROUP}/cluster"
+"""On a Secret with a kubeconfig: `rollouts` lets targets name its cluster; divided by a comma,
+`insecure-skip-tls-verify` lets the kubeconfig say so."""
 
 # The run contract between the Job and its pod.
 ENV_RUN_CONFIG = "COPPICE_RUN_CONFIG"

@@ -24,6 +24,10 @@ from coppice_operator.plan import JsonObject
 
 TIMEOUT_SECONDS = 15.0
 LIST_LIMIT = 500
+WATCH_SECONDS = 60
+"""A watch ends after this long, and goes on in another: a server that says nothing is noticed shortly after."""
+MAX_EVENT_BYTES = 8 << 20
+"""No object that etcd holds is as long."""
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -124,6 +128,33 @@ class Kube:
         """Return every object of a collection."""
         return [item async for page in self.pages(path, **query) for item in page.get("items") or ()]
 
+    async def watch(self, path: str, version: str) -> AsyncIterator[JsonObject]:
+        """Yield what happens to a collection, bookmarks too, until the server ends the watch as it was asked to.
+
+        Args:
+            path: Of the collection.
+            version: Its resourceVersion from which on.
+
+        Raises:
+            KubeError: If it cannot begin or go on: 410 asks for a new list.
+        """
+        query = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_SECONDS)}
+        url = URL(f"{self._server}{path}?{urlencode({**query, 'resourceVersion': version})}", encoded=True)
+        silence = aiohttp.ClientTimeout(
+            total=None, sock_connect=self._timeout_seconds, sock_read=WATCH_SECONDS + self._timeout_seconds
+        )
+        try:
+            async with self._session.get(
+                url, headers=self._authorization, allow_redirects=False, timeout=silence
+            ) as response:
+                self._count("GET", response.status)
+                if response.status >= 300:
+                    raise KubeError(response.status, f"WATCH {path}")
+                async for line in _lines(response.content):
+                    yield _event(line, path)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise KubeError(0, f"WATCH {path}: {type(error).__name__}: {error}") from error
+
     async def create(self, path: str, body: JsonObject) -> JsonObject:
         """POST an object."""
         return await self._request("POST", path, {"fieldManager": FIELD_MANAGER}, body)
@@ -200,6 +231,30 @@ class Kube:
     def _count(self, method: str, status: int) -> None:
         if self._requests is not None:
             self._requests.labels(method, str(status)).inc()
+
+
+async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    buffer = bytearray()
+    async for chunk in stream.iter_any():
+        buffer += chunk
+        *lines, rest = buffer.split(b"\n") if b"\n" in chunk else (buffer,)
+        for line in lines:
+            yield bytes(line)
+        buffer = bytearray(rest) if lines else buffer
+        if len(buffer) > MAX_EVENT_BYTES:
+            raise aiohttp.ClientPayloadError(f"an event has more than {MAX_EVENT_BYTES} bytes")
+
+
+def _event(line: bytes, path: str) -> JsonObject:
+    try:
+        event = orjson.loads(line)
+        if event["type"] == "ERROR":
+            raise KubeError(int(event["object"].get("code") or 0), f"WATCH {path}: {event['object'].get('message')}")
+        if event["object"]["metadata"]["resourceVersion"]:
+            return dict(event)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise KubeError(0, f"WATCH {path}: no event") from error
+    raise KubeError(0, f"WATCH {path}: no event")
 
 
 def _encoded(body: Any) -> bytes:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import os
 import ssl
 from dataclasses import dataclass, field
 
 from coppice_api.constants import ANNOTATION_PROMETHEUS_ADDRESS
 from coppice_operator.plan import JsonObject
 from coppice_operator.secret import SecretError, listed, name_of, redacted, text_of
+from coppice_operator.tls import AuthorityError, PairError, context
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,6 @@ def read_secret(secret: JsonObject, address: str) -> Credentials:
 def tls_context(credentials: Credentials, secret: str) -> ssl.SSLContext:
     """Return whom to trust, and the client's certificate.
 
-    The library reads a certificate and its key from a file only: this one is in memory and has no name.
-
     Args:
         credentials: What to put into it.
         secret: Name of the Secret, for the message.
@@ -85,23 +82,13 @@ def tls_context(credentials: Credentials, secret: str) -> ssl.SSLContext:
         SecretError: If they cannot be read.
     """
     try:
-        context = ssl.create_default_context(cadata=credentials.ca_certificate)
-    except (ssl.SSLError, ValueError) as error:
+        return context(credentials.ca_certificate, credentials.certificate, credentials.key)
+    except AuthorityError as error:
         raise SecretError(f"Secret {secret}: ca.crt is not a certificate in PEM") from error
-    if credentials.certificate is None or credentials.key is None:
-        return context
-    with contextlib.ExitStack() as stack:
-        memory = os.memfd_create("tls", os.MFD_CLOEXEC)
-        stack.callback(os.close, memory)
-        os.write(memory, f"{credentials.certificate}\n{credentials.key}\n".encode())
-        try:
-            # A key with a passphrase must not make the library ask for it at a terminal.
-            context.load_cert_chain(f"/proc/self/fd/{memory}", password=lambda: "")
-        except (ssl.SSLError, OSError, ValueError) as error:
-            raise SecretError(
-                f"Secret {secret}: tls.crt and tls.key are not a certificate and its key in PEM, without a passphrase"
-            ) from error
-    return context
+    except PairError as error:
+        raise SecretError(
+            f"Secret {secret}: tls.crt and tls.key are not a certificate and its key in PEM, without a passphrase"
+        ) from error
 
 
 def _line(secret: JsonObject, key: str) -> str | None:
