@@ -152,6 +152,8 @@ class Reason(StrEnum):
     """A named target does not exist in the namespace, or a selector finds none."""
     TARGET_INVALID = "TargetInvalid"
     """The target lacks the container or environment variable named."""
+    CLUSTER_UNREACHABLE = "ClusterUnreachable"
+    """A cluster that targets name cannot be worked with: its targets are held, and looked at again by themselves."""
     TARGET_UNHEALTHY = "TargetUnhealthy"
     """A target was not healthy before its wave, so it is not touched."""
     MANAGED_BY_GITOPS = "ManagedByGitOps"

@@ -171,6 +171,10 @@ class Target(ApiModel):
 
     kind: TargetKind = TargetKind.DEPLOYMENT
     """Deployment, StatefulSet, DaemonSet or InferenceService."""
+    cluster: DnsSubdomain | None = None
+    """Another cluster: the Secret in the rollout's namespace that holds its kubeconfig (key kubeconfig or value) and is
+    annotated with coppice.dev/cluster: rollouts. Its targets are in the namespace of the same name there. Absent: the
+    operator's own cluster."""
     name: DnsSubdomain | None = None
     """Name of one object."""
     selector: Annotated[
@@ -458,12 +462,12 @@ class Check(ApiModel):
     """A query that comes with Coppice; docs/analysis.md has the table. Every available pod of the target has to report
     for there to be a number."""
     query: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
-    """PromQL giving one number for one target; $namespace, $target, $digest and $window are filled in. With compare
-    Canary $target is a regular expression: write it after =~."""
+    """PromQL giving one number for one target; $namespace, $target, $cluster, $digest and $window are filled in. With
+    compare Canary $target is a regular expression: write it after =~."""
     compare: Comparison = Comparison.ABSOLUTE
     """Absolute; Before: the ratio to the same target's value before it was touched; Canary: the ratio to the rest of
-    the fleet at the same time, which are the targets of the same model that were not touched yet. Once none of them is
-    left, the last value that they gave stands for them."""
+    the fleet at the same time, which are the targets of the same model in the same cluster that were not touched yet.
+    Once none of them is left, the last value that they gave stands for them."""
     threshold_range: Annotated[ThresholdRange, Field(json_schema_extra=RANGE_RULES)]
     """The range that passes."""
     failure_limit: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -511,11 +515,39 @@ class PrometheusSource(ApiModel):
     """How long an answer may take."""
 
 
+class ClusterAnalysis(ApiModel):
+    """A cluster with a Prometheus of its own."""
+
+    cluster: DnsSubdomain
+    """As targets[].cluster names it."""
+    prometheus: PrometheusSource
+    """Where the checks of its targets are asked."""
+
+
+class ClusterLabel(ApiModel):
+    """How a Prometheus that several clusters write to tells them apart."""
+
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=63)] = "cluster"
+    """Label of its series; its value is what targets[].cluster says."""
+    own: Annotated[str, Field(max_length=253)] = ""
+    """Its value on series of the operator's own cluster; empty where those do not have the label."""
+
+
 class Analysis(ApiModel):
     """What must hold for the rollout to go on."""
 
     prometheus: PrometheusSource
     """Where the checks are asked."""
+    clusters: Annotated[
+        list[ClusterAnalysis],
+        Field(
+            max_length=64,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["cluster"]},
+        ),
+    ] = []
+    """Clusters whose targets are asked for elsewhere than in prometheus."""
+    cluster_label: ClusterLabel | None = None
+    """Where one Prometheus has the series of several clusters: presets take only those of the target's own."""
     interval_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
     """How often the checks run."""
     window_seconds: Annotated[int, Field(ge=1, le=86400)] = 120
@@ -759,6 +791,19 @@ class Revision(StatusModel):
     """When every target served them; absent where nobody knows."""
 
 
+class ClusterStatus(StatusModel):
+    """A cluster that targets name."""
+
+    name: DnsSubdomain
+    """The Secret that holds its kubeconfig."""
+    reachable: bool
+    """Whether its targets can be seen and changed now; they are held where not."""
+    message: Message | None = None
+    """Why it is not, and what mends it."""
+    changed_time: Timestamp | None = None
+    """Since when."""
+
+
 class ModelRolloutStatus(StatusModel):
     """What the operator has seen and done."""
 
@@ -786,6 +831,13 @@ class ModelRolloutStatus(StatusModel):
         list[TargetStatus], Field(max_length=1000, json_schema_extra={"x-kubernetes-list-type": "atomic"})
     ] = []
     """Every target."""
+    clusters: Annotated[
+        list[ClusterStatus],
+        Field(
+            max_length=256, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+        ),
+    ] = []
+    """Other clusters that targets name."""
     checks: Annotated[
         list[CheckStatus], Field(max_length=512, json_schema_extra={"x-kubernetes-list-type": "atomic"})
     ] = []

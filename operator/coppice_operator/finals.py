@@ -18,6 +18,7 @@ from coppice_api.modelrollout import CheckState, TargetState
 from coppice_api.prunejob import VariantState
 from coppice_operator.cache import place_of
 from coppice_operator.plan import JsonObject
+from coppice_operator.rollout.claims import FINISHED
 
 _FINISHED = (VariantState.TARGET_MET, VariantState.TARGET_NOT_MET)
 _VARIANT = ["namespace", "prunejob", "hardware", "provenance"]
@@ -101,9 +102,17 @@ def of_rollouts(items: Sequence[JsonObject]) -> Iterator[Metric]:
         " otherwise.",
         labels=[*_ROLLOUT, "state"],
     )
+    reachable = GaugeMetricFamily(
+        "coppice_rollout_cluster_reachable",
+        "1 where a cluster that targets name can be worked with, 0 where its targets are held; gone when the rollout"
+        " has ended, since nobody looks any more.",
+        labels=[*_ROLLOUT, "cluster"],
+    )
     for item in items:
         labels = list(place_of(item))
         status = item.get("status") or {}
+        for cluster in (status.get("clusters") or ()) if status.get("state") not in FINISHED else ():
+            reachable.add_metric([*labels, cluster["name"]], float(cluster["reachable"]))
         if status.get("state"):
             states.add_metric([*labels, status["state"]], 1)
         wave.add_metric(labels, status.get("wave", 0))
@@ -112,7 +121,7 @@ def of_rollouts(items: Sequence[JsonObject]) -> Iterator[Metric]:
             found = Counter(entry.get("state") for entry in status.get(field) or ())
             for state in enum:
                 family.add_metric([*labels, state.value], found[state.value])
-    yield from (states, wave, waves, targets, checks)
+    yield from (states, wave, waves, targets, checks, reachable)
 
 
 def _add(family: GaugeMetricFamily, labels: list[str], text: str | None, divisor: float) -> None:

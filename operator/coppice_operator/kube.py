@@ -110,6 +110,10 @@ class Kube:
         """Close the session."""
         await self._session.close()
 
+    def elsewhere(self, login: Callable[[], kopf.ConnectionInfo], timeout_seconds: float) -> Kube:
+        """Return a session with another cluster, not yet open, that counts with this one and is fenced as it is."""
+        return Kube(self._requests, login=login, timeout_seconds=timeout_seconds, fence=self._fence)
+
     async def get(self, path: str, **query: str) -> JsonObject:
         """Return an object or a list."""
         return await self._request("GET", path, query)

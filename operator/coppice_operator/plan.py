@@ -37,6 +37,8 @@ class ApplyObject:
     """Server-side apply with field manager `coppice`: drift on our children, and the one field of a target."""
 
     manifest: JsonObject
+    cluster: str | None = None
+    """None: the operator's own."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class JsonPatchObject:
     namespace: str
     name: str
     patch: tuple[JsonObject, ...]
+    cluster: str | None = None
+    """None: the operator's own."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from coppice_api.constants import LABEL_PRUNEJOB
 from coppice_operator.cache import Cache, place_of
 from coppice_operator.clock import Clock
+from coppice_operator.clusters.registry import Clusters
+from coppice_operator.clusters.view import ClusterView
 from coppice_operator.delivery.publisher import Publisher
 from coppice_operator.kube import FencedError, Kube, KubeError, collection_path
 from coppice_operator.logs import about
@@ -27,6 +29,7 @@ from coppice_operator.rollout.analysis import due_queries
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.plan import plan as plan_rollout
 from coppice_operator.rollout.prometheus import Prometheus
+from coppice_operator.rollout.reach import needed
 from coppice_operator.writer import RefusedError, StaleError, Writer
 
 STALE_SECONDS = 0.2
@@ -67,7 +70,8 @@ class Reconciler:
         self._refusals = Refusals()
         self.poller = ProgressPoller(cache, self._progressed)
         self.publisher = Publisher(kube, lambda *place: self._queue.add(Key("ModelRollout", *place)))
-        writer.wrote, writer.publish = self.saw, self.publisher.submit
+        self.clusters = Clusters(kube, self._queue_rollouts)
+        writer.wrote, writer.publish, writer.clusters = self.saw, self.publisher.submit, self.clusters
 
     async def run(self) -> None:
         """Work until cancelled, beginning with a look at every object; may be run again after that."""
@@ -84,6 +88,7 @@ class Reconciler:
             self._working = False
             self._queue.clear()
             self._refusals.clear()
+            await self.clusters.close()
 
     async def drain(self) -> None:
         """Let the passes under way end, within DRAIN_SECONDS, and begin no more."""
@@ -159,13 +164,17 @@ class Reconciler:
         if item is None:
             self._queue.forget(key)
             self._refusals.forget(key)
+            self.clusters.need(key, {})
             return None
         refused = self._refusals.of(key)
         if key.kind == "PruneJob":
             moment = self._clock.now()
             plan = plan_prunejob(self._observe_prunejob(item, refused), moment)
+        elif (views := self._look_at_clusters(key, item)) is None:
+            # It is looked at again as soon as each of them has answered, or has not in time.
+            return None
         else:
-            plan = await self._plan_rollout(item, prometheus)
+            plan = await self._plan_rollout(item, views, prometheus)
         await self._writer.carry_out(plan, key.kind, item, [refusal.message for refusal in refused.values()])
         if not any(refusal.wait_seconds for refusal in refused.values()):
             self._refusals.forget(key)
@@ -213,7 +222,15 @@ class Reconciler:
             default_image=self._default_image,
         )
 
-    async def _plan_rollout(self, item: JsonObject, prometheus: Prometheus) -> Plan:
+    def _look_at_clusters(self, key: Key, rollout: JsonObject) -> dict[str, ClusterView] | None:
+        """Return what is known of the other clusters that a rollout needs; None while one of them is first asked."""
+        wanted = needed(rollout)
+        self.clusters.need(key, wanted)
+        views = {name: self.clusters.view(key.namespace, name) for name in wanted}
+        known = {name: view for name, view in views.items() if view is not None}
+        return known if len(known) == len(wanted) else None
+
+    async def _plan_rollout(self, item: JsonObject, views: dict[str, ClusterView], prometheus: Prometheus) -> Plan:
         namespace, name = place_of(item)
         await self._look_for_targets(item)
         observation = RolloutObservation(
@@ -224,6 +241,7 @@ class Reconciler:
                 if other["metadata"]["name"] != name
             ),
             workloads=tuple(self._cache.in_namespace("Deployment", namespace)),
+            clusters=views,
             prunejobs=tuple(self._cache.in_namespace("PruneJob", namespace)),
             published=self.publisher.of(item["metadata"].get("uid", "")),
         )
@@ -238,7 +256,7 @@ class Reconciler:
         namespace, _ = place_of(rollout)
         for target in (rollout.get("status") or {}).get("targets") or ():
             kind, name = target.get("kind", "Deployment"), target["name"]
-            if kind == "Deployment" and self._cache.get(kind, (namespace, name)) is None:
+            if kind == "Deployment" and not target.get("cluster") and self._cache.get(kind, (namespace, name)) is None:
                 # A list, since that is what the watch has the right to.
                 path = collection_path("apps/v1", kind, namespace)
                 for found in await self._kube.list_all(path, fieldSelector=f"metadata.name={name}"):

@@ -7,7 +7,6 @@ Secret of the namespace sent to a server of their choice.
 from __future__ import annotations
 
 import base64
-import binascii
 
 from coppice_operator.kube import Kube, KubeError, object_path
 from coppice_operator.plan import JsonObject
@@ -68,7 +67,7 @@ def text_of(secret: JsonObject, *keys: str) -> str | None:
         return None
     try:
         return base64.b64decode(data[key], validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise SecretError(f"Secret {name_of(secret)}: {key} is not text") from error
 
 

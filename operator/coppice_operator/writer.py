@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 
 from coppice_api.constants import API_VERSION, LABEL_HARDWARE, MANAGED_BY, Reason
 from coppice_operator.cache import Cache, place_of
+from coppice_operator.clusters.registry import Clusters
 from coppice_operator.delivery.change import Change
-from coppice_operator.kube import Kube, KubeError, collection_path, object_path
+from coppice_operator.kube import FencedError, Kube, KubeError, collection_path, object_path
 from coppice_operator.plan import (
     Action,
     ApplyObject,
@@ -64,6 +65,7 @@ class Writer:
         self, kube: Kube, cache: Cache, wrote: Callable[[str, JsonObject], None] = lambda _kind, _item: None
     ) -> None:
         self._kube, self._cache, self.wrote = kube, cache, wrote
+        self.clusters: Clusters | None = None
         self.publish: Callable[[Change], None] = _nowhere
 
     async def carry_out(self, plan: Plan, kind: str, item: JsonObject, known: Sequence[str] = ()) -> None:
@@ -87,7 +89,14 @@ class Writer:
         refusals: list[KubeError] = []
         children: dict[str, str] = {}
         held: dict[str, str] = {}
+        down: set[str] = set()
         for action in plan.actions:
+            if isinstance(action, ApplyObject | JsonPatchObject) and action.cluster is not None:
+                if action.cluster not in down and (
+                    refusal := await self._act_there(action, action.cluster, down, item)
+                ):
+                    refusals.append(refusal)
+                continue
             part = _part(action)
             if isinstance(action, CreateObject) and part in held:
                 # A Job without the Service made before it would never be given one.
@@ -113,6 +122,28 @@ class Writer:
             if event.written:
                 await self._record(event, kind, item)
 
+    async def _act_there(
+        self, action: ApplyObject | JsonPatchObject, cluster: str, down: set[str], item: JsonObject
+    ) -> KubeError | None:
+        """Write to another cluster; return its refusal of the object, and note it as down where it does not answer."""
+        namespace, _ = place_of(item)
+        remote = self.clusters.remote(namespace, cluster) if self.clusters is not None else None
+        if self.clusters is None or remote is None:
+            down.add(cluster)
+            return None
+        try:
+            await self._act(action, remote.kube, remote.cache)
+        except FencedError:
+            raise
+        except KubeError as error:
+            if error.status not in (0, 401):
+                return error
+            # What the others of this pass wait for must not be a cluster that is gone.
+            _log.warning("cluster %s/%s: %s", namespace, cluster, error, extra={"reason": "ClusterUnreachable"})
+            self.clusters.failed(namespace, cluster, error)
+            down.add(cluster)
+        return None
+
     async def _look(self, kind: str, item: JsonObject) -> None:
         """See that a parent is there before a child is made, where no write of its status has shown it."""
         namespace, name = place_of(item)
@@ -135,18 +166,20 @@ class Writer:
         except KubeError as error:
             raise _stale(error, 404, 409) from error
 
-    async def _act(self, action: Action) -> None:
+    async def _act(self, action: Action, kube: Kube | None = None, cache: Cache | None = None) -> None:
+        kube, cache = kube or self._kube, cache or self._cache
         match action:
             case CreateObject(manifest):
                 await self._create(manifest)
             case ApplyObject(manifest):
-                await self._keep(manifest["kind"], self._kube.apply(_path(manifest), manifest))
+                await self._keep(manifest["kind"], kube.apply(_path(manifest), manifest), cache)
             case PatchObject(api_version, kind, namespace, name, patch):
-                await self._keep(kind, self._kube.merge(object_path(api_version, kind, namespace, name), patch))
+                path = object_path(api_version, kind, namespace, name)
+                await self._keep(kind, kube.merge(path, patch), cache)
             case JsonPatchObject(api_version, kind, namespace, name, patch):
                 path = object_path(api_version, kind, namespace, name)
                 # 422 is a failed `test`: the target is not what the cache showed.
-                await self._keep(kind, self._kube.json_patch(path, list(patch)), 422)
+                await self._keep(kind, kube.json_patch(path, list(patch)), cache, 422)
             case PublishToGit(change):
                 self.publish(change)
             case DeleteObject(api_version, kind, namespace, name, uid):
@@ -181,16 +214,16 @@ class Writer:
             return found
         return await self._kube.merge(_path(manifest), {"metadata": {"labels": labels}})
 
-    async def _keep(self, kind: str, answer: Awaitable[JsonObject], *stale: int) -> None:
+    async def _keep(self, kind: str, answer: Awaitable[JsonObject], cache: Cache, *stale: int) -> None:
         try:
-            self._take_in(kind, await answer)
+            self._take_in(kind, await answer, cache)
         except KubeError as error:
             raise _stale(error, 404, 409, *stale) from error
 
-    def _take_in(self, kind: str, item: JsonObject) -> None:
+    def _take_in(self, kind: str, item: JsonObject, cache: Cache | None = None) -> None:
         if kind in _UNWATCHED:
             return
-        self._cache.put(kind, item)
+        (cache or self._cache).put(kind, item)
         self.wrote(kind, item)
 
     async def _record(self, event: Event, kind: str, item: JsonObject) -> None:

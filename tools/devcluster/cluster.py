@@ -42,6 +42,8 @@ class ClusterOptions:
     """What to start."""
 
     name: str = "default"
+    scheduler: bool = True
+    """False: no pod ever finds a node."""
     prometheus: bool = False
     scrape_interval: str = "1s"
     prometheus_targets: tuple[str, ...] = ()
@@ -220,8 +222,9 @@ class Cluster:
             components.etcd(binaries.find("etcd"), directory, self._ports),
             components.api_server(binaries.find("kube-apiserver"), directory, self._ports),
             components.controller_manager(binaries.find("kube-controller-manager"), directory),
-            components.scheduler(binaries.find("kube-scheduler"), directory),
         ]
+        if self.options.scheduler:
+            parts.append(components.scheduler(binaries.find("kube-scheduler"), directory))
         parts += [
             components.process_node(directory, position, self.options.gpus_per_node, self.options.python_path)
             for position in range(self.options.nodes)

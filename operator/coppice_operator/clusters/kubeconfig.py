@@ -8,7 +8,6 @@ what the current context uses is looked at.
 from __future__ import annotations
 
 import base64
-import binascii
 import ssl
 from typing import Any
 from urllib.parse import urlsplit
@@ -206,5 +205,5 @@ def _pem(entry: JsonObject, title: str, field: str) -> str | None:
         return None
     try:
         return base64.b64decode("".join(text.split()), validate=True).decode("ascii")
-    except (binascii.Error, UnicodeError, ValueError):
+    except ValueError:
         raise SecretError(f"{title}.{field} is not PEM in base64") from None

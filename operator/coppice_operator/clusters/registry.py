@@ -11,14 +11,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
-from prometheus_client import Counter
 
 from coppice_operator.cache import Cache
 from coppice_operator.clusters.faults import fault_of
 from coppice_operator.clusters.kubeconfig import Connection, read_secret
 from coppice_operator.clusters.remote import Patience, Remote
+from coppice_operator.clusters.view import ClusterView, Kinds
 from coppice_operator.kube import Kube, KubeError
 from coppice_operator.plan import JsonObject
 from coppice_operator.queue import Key
@@ -27,19 +25,7 @@ from coppice_operator.secret import SecretError, fetch
 SECRET_SECONDS = 60.0
 REQUEST_SECONDS = 10.0
 """How long one request to another cluster may take: a pass waits for it."""
-Kinds = frozenset[tuple[str, str]]
-"""(apiVersion, kind) of what is watched."""
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ClusterView:
-    """What is known of a cluster now."""
-
-    workloads: tuple[JsonObject, ...] = ()
-    """What it was last seen to have."""
-    fault: str | None = None
-    """Why nothing can be done there, and what mends it; None where all is well."""
 
 
 class Clusters:
@@ -48,8 +34,6 @@ class Clusters:
     Args:
         kube: The operator's own cluster, where the Secrets are.
         changed: Told of the namespace in which rollouts may want to look at a cluster again.
-        requests: Counts the requests, by verb and code; None counts nothing.
-        fence: As the own cluster's: for how many seconds writing is allowed.
         clock: Monotonic seconds.
     """
 
@@ -57,13 +41,9 @@ class Clusters:
         self,
         kube: Kube,
         changed: Callable[[str], None],
-        *,
-        requests: Counter | None = None,
-        fence: Callable[[], float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._kube, self._changed, self._requests = kube, changed, requests
-        self._fence, self._clock = fence, clock
+        self._kube, self._changed, self._clock = kube, changed, clock
         self._members: dict[tuple[str, str], _Member] = {}
         self._needs: dict[Key, dict[str, Kinds]] = {}
 
@@ -89,11 +69,6 @@ class Clusters:
         member = self._members.get((namespace, name))
         if member is not None:
             member.failed(error)
-
-    def faults(self) -> dict[tuple[str, str], str | None]:
-        """Return what is wrong with each connection, for metrics; those that nobody has tried yet are left out."""
-        views = {place: member.view() for place, member in self._members.items()}
-        return {place: view.fault for place, view in views.items() if view is not None}
 
     async def close(self) -> None:
         """End every connection."""
@@ -123,7 +98,7 @@ class Clusters:
 
     def connect(self, connection: Connection) -> Kube:
         """Return a connection, not yet open."""
-        return Kube(self._requests, login=lambda: connection, timeout_seconds=REQUEST_SECONDS, fence=self._fence)
+        return self._kube.elsewhere(lambda: connection, REQUEST_SECONDS)
 
     def tell(self, namespace: str) -> None:
         """Have the rollouts of a namespace looked at."""

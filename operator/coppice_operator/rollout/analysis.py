@@ -52,6 +52,11 @@ def watched(draft: Draft) -> list[TargetStatus]:
 
     status.checks is bounded, so of a very large fleet only the first are watched (with three checks, 170).
     """
+    return [target for target in counted(draft) if target.cluster not in draft.down]
+
+
+def counted(draft: Draft) -> list[TargetStatus]:
+    """Return the same with those that are held: what is known of them is kept."""
     analysis = draft.spec.analysis
     if analysis is None:
         return []
@@ -120,12 +125,16 @@ def needs_baseline(draft: Draft, check: Check, target: TargetStatus) -> bool:
 def rest_of(draft: Draft, check: Check, target: TargetStatus) -> list[TargetKey]:
     """Return the targets that a target is compared with: untouched ones of its model, evenly chosen if they are many.
 
-    Those of another model may run on other hardware and say nothing about this one.
+    Those of another model or in another cluster may run on other hardware and say nothing about this one.
     """
     if check.compare is not Comparison.CANARY:
         return []
     untouched = (TargetState.PENDING, TargetState.BLOCKED)
-    keys = [one.key for one in draft.targets if one.state in untouched and one.model == target.model]
+    keys = [
+        one.key
+        for one in draft.targets
+        if one.state in untouched and (one.model, one.cluster) == (target.model, target.cluster)
+    ]
     return keys[:: -(-len(keys) // MAX_REST) or 1]
 
 
@@ -135,15 +144,17 @@ def canary_fault(draft: Draft) -> str | None:
     check = next((one for one in analysis.checks if one.compare is Comparison.CANARY), None) if analysis else None
     if check is None:
         return None
-    waves: dict[str | None, set[int | None]] = {}
+    waves: dict[tuple[str, str], set[int | None]] = {}
     for target in draft.targets:
-        waves.setdefault(target.model, set()).add(target.wave)
-    alone = sorted(model or "" for model, numbers in waves.items() if len(numbers) == 1)
+        waves.setdefault((target.model or "", target.cluster or ""), set()).add(target.wave)
+    alone = sorted(kin for kin, numbers in waves.items() if len(numbers) == 1)
     if not alone:
         return None
+    model, cluster = alone[0]
+    where = f" in cluster {cluster}" if cluster else ""
     return (
-        f"checks[{check.name}].compare is Canary, but one wave takes every target of model {alone[0]}, so there is no "
-        "rest to compare with: divide them between waves, or compare with Before"
+        f"checks[{check.name}].compare is Canary, but one wave takes every target of model {model}{where}, so there is "
+        "no rest to compare with: divide them between waves, or compare with Before"
     )
 
 
@@ -168,8 +179,10 @@ def _query(draft: Draft, analysis: Analysis, check: Check, target: TargetStatus,
         available=sum(available_pods(draft.workloads[key]) for key in targets if key in draft.workloads),
         digest=digest,
         window_seconds=analysis.window_seconds,
+        label=analysis.cluster_label,
     )
-    prometheus = analysis.prometheus
+    own = (entry.prometheus for entry in analysis.clusters if entry.cluster == target.cluster)
+    prometheus = next(own, analysis.prometheus)
     secret = prometheus.credentials_secret_name
     return Query(
         QueryKey(check.name, target.key, purpose),

@@ -15,6 +15,7 @@ from coppice_api.constants import ConditionType, Reason
 from coppice_api.modelrollout import (
     CheckStatus,
     CheckSummary,
+    ClusterStatus,
     GitStatus,
     ModelRollout,
     ModelRolloutSpec,
@@ -31,6 +32,7 @@ from coppice_operator.reading import read
 from coppice_operator.rollout.claims import FINISHED
 from coppice_operator.rollout.clock import anew, told_anew
 from coppice_operator.rollout.observation import RolloutObservation
+from coppice_operator.rollout.reach import down_of
 from coppice_operator.rollout.selection import chooses, env_name
 from coppice_operator.rollout.summaries import summaries
 from coppice_operator.rollout.workload import by_key
@@ -78,6 +80,9 @@ class Draft:
     failure_reason: str | None
     failure_message: str | None
     git: GitStatus | None = None
+    down: dict[str | None, str] = field(default_factory=dict)
+    """Other clusters with which nothing can be done now, and why; their workloads are left out of `workloads`."""
+    clusters: list[ClusterStatus] = field(default_factory=list)
     history: list[Revision] = field(default_factory=list)
     deadlines_rest: bool = False
     """Whether what is waited for is a person, so that deadlines of targets do not run."""
@@ -105,15 +110,17 @@ class Draft:
         stored = rollout.status or ModelRolloutStatus()
         if stored.state not in FINISHED:
             stored = anew(stored, now, observation.clock_set_at)
+        down = down_of(_named_clusters(rollout.spec, stored), observation.clusters)
+        workloads = by_key(observation.workloads)
+        for name, view in observation.clusters.items():
+            if name not in down:
+                workloads |= by_key(view.workloads, name)
         return cls(
             rollout=rollout,
             stored=stored,
             observation=observation,
             now=now,
-            workloads={
-                key: told_anew(workload, now, observation.clock_set_at)
-                for key, workload in by_key(observation.workloads).items()
-            },
+            workloads={key: told_anew(workload, now, observation.clock_set_at) for key, workload in workloads.items()},
             targets=list(stored.targets),
             checks={(entry.name, entry.target_key): entry for entry in stored.checks},
             wave=stored.wave,
@@ -122,6 +129,8 @@ class Draft:
             failure_reason=stored.failure_reason,
             failure_message=stored.failure_message,
             git=stored.git,
+            down=down,
+            clusters=list(stored.clusters),
             history=list(stored.history),
         )
 
@@ -129,6 +138,11 @@ class Draft:
     def spec(self) -> ModelRolloutSpec:
         """The rollout's spec."""
         return self.rollout.spec
+
+    @property
+    def named_clusters(self) -> list[str]:
+        """Other clusters that the spec or the status names, in order."""
+        return _named_clusters(self.spec, self.stored)
 
     @property
     def namespace(self) -> str:
@@ -191,6 +205,7 @@ class Draft:
             failure_reason=self.failure_reason,
             failure_message=self.failure_message,
             targets=self.targets,
+            clusters=self.clusters,
             checks=[self.checks[key] for key in sorted(self.checks, key=lambda key: (key[1], key[0]))],
             check_summaries=self._summaries(),
             git=self.git,
@@ -222,6 +237,11 @@ class Draft:
         )
         previous = [entry.to_dict() for entry in self.stored.conditions]
         return [ApiCondition.model_validate(entry) for entry in conditions(previous, wanted, self.now)]
+
+
+def _named_clusters(spec: ModelRolloutSpec, stored: ModelRolloutStatus) -> list[str]:
+    wanted, frozen = ({target.cluster for target in spec.targets}, {target.cluster for target in stored.targets})
+    return sorted(name for name in wanted | frozen if name)
 
 
 def stamp(draft: Draft) -> str:

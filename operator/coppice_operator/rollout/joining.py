@@ -13,7 +13,7 @@ from coppice_operator.rollout.selection import MAX_TARGETS, SelectionError, sele
 def join(draft: Draft) -> None:
     """Append what spec.targets choose now and did not when the first wave began; nothing where that is in doubt."""
     try:
-        chosen = select(draft.spec.targets, draft.spec.models, draft.workloads)
+        chosen = select(draft.spec.targets, draft.spec.models, draft.workloads, draft.down)
     except SelectionError:
         # What is wrong with a target that was there before is found where that target is observed.
         return

@@ -5,11 +5,17 @@ Server-side apply merges containers and env by name, so naming one of each owns 
 
 from __future__ import annotations
 
-from coppice_api.modelrollout import RolloutModel, TargetKey
+from coppice_api.modelrollout import RolloutModel, TargetKey, TargetKind
 from coppice_operator.plan import ApplyObject, JsonPatchObject
 from coppice_operator.rollout.workload import EnvField
 
 API_VERSION = "apps/v1"
+_API_VERSIONS = {TargetKind.INFERENCE_SERVICE: "serving.kserve.io/v1beta1"}
+
+
+def api_version(kind: TargetKind) -> str:
+    """Return the apiVersion of a kind of targets."""
+    return _API_VERSIONS.get(kind, API_VERSION)
 
 
 def model_value(model: RolloutModel) -> str:
@@ -27,7 +33,8 @@ def set_env(target: TargetKey, *, namespace: str, container: str, env: str, valu
             "spec": {
                 "template": {"spec": {"containers": [{"name": container, "env": [{"name": env, "value": value}]}]}}
             },
-        }
+        },
+        target.cluster,
     )
 
 
@@ -51,4 +58,5 @@ def remove_env(
             {"op": "test", "path": f"{at}/env/{field.env_index}/value", "value": value},
             {"op": "remove", "path": f"{at}/env/{field.env_index}"},
         ),
+        cluster=target.cluster,
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from coppice_operator.clusters.view import ClusterView
 from coppice_operator.delivery.change import Outcome
 from coppice_operator.plan import JsonObject
 from coppice_operator.rollout.question import Answer, QueryKey
@@ -21,6 +22,8 @@ class RolloutObservation:
     """All other ModelRollouts of its namespace."""
     workloads: tuple[JsonObject, ...] = ()
     """apps/v1 Deployments of its namespace, `kind` filled in."""
+    clusters: Mapping[str, ClusterView] = field(default_factory=dict)
+    """Other clusters by the names of their Secrets: of those that it needs now."""
     prunejobs: tuple[JsonObject, ...] = ()
     """All PruneJobs of its namespace: what they say they left where."""
     answers: Mapping[QueryKey, Answer] = field(default_factory=dict)

@@ -5,6 +5,7 @@ withdrawn? -> finished? -> paused? -> on the way back? -> replaced? -> refused? 
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from coppice_operator.rollout.draft import Draft, Verdict
 from coppice_operator.rollout.git import change_of, deliver, fold_in, through_git
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.progress import advance, begin
+from coppice_operator.rollout.reach import settle, told
 from coppice_operator.rollout.replacement import hand_over, replaced_by
 from coppice_operator.rollout.rollback import fail, roll_back
 from coppice_operator.rollout.validation import refusal
@@ -39,8 +41,14 @@ def plan(observation: RolloutObservation, now: datetime) -> Plan:
         draft = Draft.of(observation, now)
     except ValidationError as error:
         return _unreadable(observation, error, now)
+    if draft.stored.state not in FINISHED:
+        settle(draft)
     if not through_git(draft):
-        return draft.to_plan(_decide(draft))
+        verdict = _decide(draft)
+        # Told once the decision is made: what it left as it was is known only then.
+        return draft.to_plan(
+            dataclasses.replace(verdict, message=told(draft, verdict.message)) if verdict.reconciling else verdict
+        )
     change = change_of(draft)
     return draft.to_plan(deliver(draft, change, _decide(draft)))
 

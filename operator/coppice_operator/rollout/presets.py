@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from coppice_api.modelrollout import Check, CheckPreset, Comparison, TargetKey
-from coppice_operator.rollout.promql import Fleet, Metric, filled
+from coppice_api.modelrollout import Check, CheckPreset, ClusterLabel, Comparison, TargetKey
+from coppice_operator.rollout.promql import Fleet, Metric, filled, quoted
 
 ANY_DIGEST = ".+"
 """What $digest is in a query about what a target served before it was touched."""
@@ -196,27 +196,30 @@ PRESETS: Mapping[CheckPreset, Preset] = {
 
 
 def promql(
-    check: Check, *, namespace: str, targets: Sequence[TargetKey], available: int, digest: str, window_seconds: int
-) -> str:
+    check: Check, *, namespace: str, targets: Sequence[TargetKey], available: int, digest: str, window_seconds: int,
+    label: ClusterLabel | None = None,
+) -> str:  # fmt: skip
     """Return the query of a check for one target, or for several as if they were one.
 
     Args:
-        check: A preset or a query with $namespace, $target, $digest and $window.
+        check: A preset or a query with $namespace, $target, $cluster, $digest and $window.
         namespace: The target's namespace.
         targets: Several only with compare Canary.
         available: How many pods they have that are available.
         digest: sha256 of the new model's manifest, or ANY_DIGEST.
         window_seconds: How far back to look.
+        label: How series of several clusters are told apart; the targets are all of one.
     """
     # The dot is the only character of a Kubernetes name that a regular expression reads otherwise.
     names = "|".join(target.name.replace(".", r"\.") for target in targets)
     pattern = f"({names})" if len(targets) > 1 else names
-    window = f"{window_seconds}s"
+    window, cluster = f"{window_seconds}s", targets[0].cluster or (label.own if label else "")
     if check.query is not None:
         target = pattern if check.compare is Comparison.CANARY else targets[0].name
-        return filled(check.query, namespace=namespace, target=target, digest=digest, window=window)
+        return filled(check.query, namespace=namespace, target=target, cluster=cluster, digest=digest, window=window)
     preset = PRESETS[CheckPreset(check.preset or "")]
-    fleet = Fleet(namespace, pattern + "-[a-z0-9]+-[a-z0-9]+", digest, available, window)
+    fleet = Fleet(namespace, pattern + "-[a-z0-9]+-[a-z0-9]+", digest, available, window,
+                  f'{label.name}="{quoted(cluster)}"' if label else "")  # fmt: skip
     reporting = [f"and on() ({fleet.reporting(metric)})" for metric in preset.metrics]
     return " ".join([f"({preset.expression(fleet)})", *reporting])
 

@@ -23,6 +23,7 @@ from coppice_operator.rollout.hardware import hardware_mismatch
 from coppice_operator.rollout.history import revisions
 from coppice_operator.rollout.joining import join
 from coppice_operator.rollout.manifest import model_value, set_env
+from coppice_operator.rollout.reach import held
 from coppice_operator.rollout.rollback import fail
 from coppice_operator.rollout.selection import SelectionError, select
 from coppice_operator.rollout.validation import other_result
@@ -41,10 +42,13 @@ from coppice_operator.rollout.workload import (
 def begin(draft: Draft) -> Verdict | None:
     """Choose the targets and begin the first wave; a Verdict says why not."""
     try:
-        chosen = select(draft.spec.targets, draft.spec.models, draft.workloads)
+        chosen = select(draft.spec.targets, draft.spec.models, draft.workloads, draft.down)
     except SelectionError as error:
         draft.targets, draft.waves = [], 0
         return _stalled(error.reason, error.message)
+    if not chosen:
+        draft.targets, draft.waves = [], 0
+        return _unreachable(draft, "the first wave waits")
     sizes = cumulative_sizes(draft.spec.strategy.waves, len(chosen))
     draft.waves = len(sizes)
     draft.targets = [
@@ -74,9 +78,12 @@ def advance(draft: Draft) -> Verdict:
     failure = observe_targets(draft) or record_answers(draft)
     if failure is not None:
         return fail(draft, failure)
-    members = [target for target in draft.targets if target.wave == draft.wave]
-    if any(target.state is not TargetState.UPDATED for target in members):
+    here = [target for target in draft.targets if not held(draft, target)]
+    if any(target.wave == draft.wave and target.state is not TargetState.UPDATED for target in here):
         return _touch(draft)
+    if draft.down and not any(target.state is TargetState.UPDATED for target in here):
+        # What goes first proves the model: nobody goes ahead of it because it is out of sight.
+        return _unreachable(draft, f"wave {draft.wave} of {draft.waves} waits")
     return _bake(draft)
 
 
@@ -111,7 +118,8 @@ def _next_wave(draft: Draft) -> Verdict | None:
 
 def _blocked(draft: Draft) -> Verdict | None:
     """Say who else has a target that is still to be touched, or why its model is not for it."""
-    pending = [target.key for target in draft.targets if target.state in (TargetState.PENDING, TargetState.BLOCKED)]
+    untouched = (TargetState.PENDING, TargetState.BLOCKED)
+    pending = [target.key for target in draft.targets if target.state in untouched and target.cluster not in draft.down]
     taken = claims(draft.observation.rollout, draft.observation.siblings, draft.workloads, pending)
     owned = {
         key: owner
@@ -171,6 +179,9 @@ def observe_targets(draft: Draft) -> Failure | None:
     """Compare every frozen target with its workload; emit the writes that the stored status allows."""
     targets = []
     for target in draft.targets:
+        if target.cluster in draft.down:
+            targets.append(target)
+            continue
         workload = draft.workloads.get(target.key)
         if workload is None:
             return Failure(Reason.TARGET_NOT_FOUND, f"{target.key} was deleted during the rollout")
@@ -252,7 +263,7 @@ def _touch(draft: Draft) -> Verdict:
     ill: list[str] = []
     targets = []
     for target in draft.targets:
-        if target.wave != draft.wave or target.state is not TargetState.PENDING:
+        if target.wave != draft.wave or target.state is not TargetState.PENDING or target.cluster in draft.down:
             targets.append(target)
             continue
         fault = unhealthy(draft.workloads[target.key])
@@ -307,7 +318,9 @@ def _bake(draft: Draft) -> Verdict:
     restarting = [
         target.key
         for target in draft.targets
-        if target.state is TargetState.UPDATED and not complete(draft.workloads[target.key])
+        if target.state is TargetState.UPDATED
+        and target.cluster not in draft.down
+        and not complete(draft.workloads[target.key])
     ]
     if restarting:
         draft.wake_after(RETRY_SECONDS)
@@ -315,8 +328,28 @@ def _bake(draft: Draft) -> Verdict:
         what = f"waits for {restarting[0]} to be available" if restarting else "is watched"
         return Verdict(Reason.WAITING, f"wave {draft.wave} of {draft.waves} {what}", reconciling=True)
     if draft.wave >= draft.waves:
-        return _rolled_out(draft)
+        return _left_out(draft) or _rolled_out(draft)
     return _next_wave(draft) or _begun(draft)
+
+
+def _left_out(draft: Draft) -> Verdict | None:
+    """Say which clusters have not taken part yet, or not to the end: a fleet is done when all of it is."""
+    if draft.down:
+        updated = sum(target.state is TargetState.UPDATED for target in draft.targets)
+        return _unreachable(draft, f"{updated} of {len(draft.targets)} targets have the new model")
+    known = {target.cluster for target in draft.targets}
+    if any(target.cluster not in known for target in draft.spec.targets):
+        try:
+            select(draft.spec.targets, draft.spec.models, draft.workloads)
+        except SelectionError as error:
+            # Of a cluster that was down when the first wave began.
+            return _stalled(error.reason, error.message)
+    return None
+
+
+def _unreachable(draft: Draft, message: str) -> Verdict:
+    draft.wake_after(RETRY_SECONDS)
+    return Verdict(Reason.CLUSTER_UNREACHABLE, message, reconciling=True)
 
 
 def _begun(draft: Draft) -> Verdict:

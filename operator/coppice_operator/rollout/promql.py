@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_PLACEHOLDER = re.compile(r"\$(namespace|target|digest|window)\b")
+_PLACEHOLDER = re.compile(r"\$(namespace|target|cluster|digest|window)\b")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Fleet:
     """How many of them are available, and so have to report."""
     window: str
     """How far back to look, as PromQL writes it."""
+    cluster: str = ""
+    """Matcher of its cluster, where that is needed."""
 
     def now(self, metric: Metric, more: str = "") -> str:
         """Return the metric's series."""
@@ -57,7 +59,7 @@ class Fleet:
         return f"count(count by ({', '.join(pods)}) ({self.now(metric)})) >= {self.available}"
 
     def _selectors(self, metric: Metric, more: str) -> list[str]:
-        rest = [metric.select, f'digest=~"{quoted(self.digest)}"' if metric.digest else "", more]
+        rest = [self.cluster, metric.select, f'digest=~"{quoted(self.digest)}"' if metric.digest else "", more]
         return [f"{metric.name}{{{','.join(filter(None, [self._where(*pair), *rest]))}}}" for pair in metric.pods]
 
     def _where(self, namespace: str, pod: str) -> str:
@@ -69,7 +71,7 @@ def quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def filled(query: str, *, namespace: str, target: str, digest: str, window: str) -> str:
+def filled(query: str, *, namespace: str, target: str, cluster: str, digest: str, window: str) -> str:
     """Return a user's query with its placeholders filled in; other dollars stay."""
-    values = {"namespace": namespace, "target": target, "digest": digest, "window": window}
+    values = {"namespace": namespace, "target": target, "cluster": cluster, "digest": digest, "window": window}
     return _PLACEHOLDER.sub(lambda found: quoted(values[found[1]]), query)

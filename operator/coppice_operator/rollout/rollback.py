@@ -59,12 +59,16 @@ def roll_back(draft: Draft) -> Verdict:
     started = False
     for index in newest_first:
         target = draft.targets[index]
-        if target.state is TargetState.UPDATED and slots > 0:
+        if target.state is TargetState.UPDATED and slots > 0 and target.cluster not in draft.down:
             slots -= 1
         elif target.state is not TargetState.UPDATING:
             continue
         draft.targets[index] = target.model_copy(
-            update={"state": TargetState.ROLLING_BACK, "updated_time": stamp(draft), "message": None}
+            update={
+                "state": TargetState.ROLLING_BACK,
+                "updated_time": stamp(draft),
+                "message": draft.down.get(target.cluster),
+            }
         )
         started = True
     left = [target for target in draft.targets if target.state in (*TOUCHED, TargetState.ROLLING_BACK)]
@@ -99,7 +103,7 @@ def _late(draft: Draft, target: TargetStatus) -> bool:
 
 def _observe(draft: Draft, target: TargetStatus) -> TargetStatus:
     """Move a target that is on its way back; emit the write that takes it there."""
-    if target.state is not TargetState.ROLLING_BACK:
+    if target.state is not TargetState.ROLLING_BACK or target.cluster in draft.down:
         return target
     workload = draft.workloads.get(target.key)
     if workload is None:

@@ -6,7 +6,7 @@ starts to match later joins the last wave (joining.py), and one that disappears 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from coppice_api.constants import Reason
@@ -46,7 +46,10 @@ class SelectionError(Exception):
 
 
 def select(
-    targets: Sequence[Target], models: Sequence[RolloutModel], workloads: Mapping[TargetKey, JsonObject]
+    targets: Sequence[Target],
+    models: Sequence[RolloutModel],
+    workloads: Mapping[TargetKey, JsonObject],
+    down: Container[str | None] = (),
 ) -> tuple[Chosen, ...]:
     """Return the chosen workloads, ordered by name.
 
@@ -54,6 +57,7 @@ def select(
         targets: spec.targets.
         models: spec.models.
         workloads: All of the namespace.
+        down: Clusters that nobody can look into now: what is chosen there is found out when they are back.
 
     Raises:
         SelectionError: TargetNotFound or TargetInvalid.
@@ -61,6 +65,8 @@ def select(
     chosen: dict[TargetKey, tuple[int, Chosen]] = {}
     for index, target in enumerate(targets):
         model = _model_name(target, models, index)
+        if target.cluster in down:
+            continue
         for key in _keys(target, workloads, index):
             one = _choose(key, workloads[key], target, model)
             earlier, other = chosen.setdefault(key, (index, one))
@@ -86,7 +92,7 @@ def env_name(target: Target) -> str:
 
 def chooses(target: Target, key: TargetKey, workload: JsonObject) -> bool:
     """Return whether an entry of spec.targets chooses this workload."""
-    if key.kind is not target.kind or key.cluster is not None:
+    if (key.kind, key.cluster) != (target.kind, target.cluster):
         return False
     if target.name is not None:
         return key.name == target.name
@@ -119,13 +125,15 @@ def _keys(target: Target, workloads: Mapping[TargetKey, JsonObject], index: int)
     found = [key for key, workload in workloads.items() if chooses(target, key, workload)]
     if found:
         return sorted(found)
+    where = f" of cluster {target.cluster}" if target.cluster else ""
     if target.name is not None:
         raise SelectionError(
             Reason.TARGET_NOT_FOUND,
-            f"targets[{index}]: there is no {target.kind} {target.name} in the rollout's namespace",
+            f"targets[{index}]: there is no {target.kind} {target.name} in the rollout's namespace{where}",
         )
     raise SelectionError(
-        Reason.TARGET_NOT_FOUND, f"targets[{index}]: the selector finds no {target.kind} in the rollout's namespace"
+        Reason.TARGET_NOT_FOUND,
+        f"targets[{index}]: the selector finds no {target.kind} in the rollout's namespace{where}",
     )
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from coppice_api.base import Provenance
 from coppice_api.constants import Reason
-from coppice_api.modelrollout import Claim, ModelRolloutSpec, RolloutModel, TargetKind
+from coppice_api.modelrollout import Claim, Delivery, ModelRolloutSpec, RolloutModel, TargetKind
 from coppice_operator.plan import JsonObject
 
 _RANK = {Provenance.SIMULATED: 0, Provenance.ESTIMATED: 1, Provenance.MEASURED: 2}
@@ -53,6 +53,12 @@ def other_result(spec: ModelRolloutSpec, prunejobs: Iterable[JsonObject]) -> Ref
 
 
 def _unsupported(spec: ModelRolloutSpec) -> Refusal | None:
+    if spec.strategy.delivery is Delivery.GIT and any(target.cluster for target in spec.targets):
+        return Refusal(
+            Reason.UNSUPPORTED,
+            "strategy.delivery Git takes no targets[].cluster: one file says nothing of which cluster it is for; make "
+            "one rollout a cluster, in that cluster",
+        )
     for index, target in enumerate(spec.targets):
         if target.inject.storage_uri:
             return Refusal(

@@ -19,7 +19,7 @@ from coppice_api.modelrollout import (
     ThresholdRange,
 )
 from coppice_operator.conditions import instant
-from coppice_operator.rollout.analysis import bake_end, needs_baseline, rest_of, watched
+from coppice_operator.rollout.analysis import bake_end, counted, needs_baseline, rest_of, watched
 from coppice_operator.rollout.draft import MAX_MESSAGE_LENGTH, Draft, stamp
 from coppice_operator.rollout.question import Answer, Purpose, QueryKey, Silence
 from coppice_operator.rollout.summaries import BASELINE_TAKEN, judged
@@ -48,7 +48,7 @@ def record_answers(draft: Draft) -> Failure | None:
         draft.checks = {}
         return None
     targets = watched(draft)
-    kept = {(check.name, target.key) for check in analysis.checks for target in targets}
+    kept = {(check.name, target.key) for check in analysis.checks for target in counted(draft)}
     draft.checks = {key: entry for key, entry in draft.checks.items() if key in kept}
     for check in analysis.checks:
         for target in targets:
@@ -156,11 +156,11 @@ def _with_rest(entry: CheckStatus, rest: Answer | None) -> CheckStatus:
 
 
 def _last_of_the_rest(draft: Draft, check: Check, target: TargetStatus) -> Answer | None:
-    models = {one.key: one.model for one in draft.targets}
+    kin = {one.key: (one.model, one.cluster) for one in draft.targets}
     told = [
         entry
         for entry in draft.checks.values()
-        if entry.name == check.name and entry.baseline and models.get(entry.target_key) == target.model
+        if entry.name == check.name and entry.baseline and kin.get(entry.target_key) == (target.model, target.cluster)
     ]
     newest = max(told, key=lambda entry: (entry.checked_time or "", entry.target_key), default=None)
     return Answer(float(newest.baseline)) if newest and newest.baseline else None

@@ -29,19 +29,19 @@ class FieldUnreadableError(Exception):
     """The container or its variable cannot be used; the message is a sentence for the user."""
 
 
-def by_key(workloads: Iterable[JsonObject]) -> dict[TargetKey, JsonObject]:
-    """Return the workloads that are not being deleted."""
+def by_key(workloads: Iterable[JsonObject], cluster: str | None = None) -> dict[TargetKey, JsonObject]:
+    """Return the workloads of a cluster that are not being deleted."""
     return {
         key: workload
         for workload in workloads
-        if (key := key_of(workload)) is not None and not workload["metadata"].get("deletionTimestamp")
+        if (key := key_of(workload, cluster)) is not None and not workload["metadata"].get("deletionTimestamp")
     }
 
 
-def key_of(workload: JsonObject) -> TargetKey | None:
-    """Return which target a workload of the operator's own cluster may be, None if its kind is none of them."""
+def key_of(workload: JsonObject, cluster: str | None = None) -> TargetKey | None:
+    """Return which target a workload of a cluster may be, None if its kind is none of them."""
     kind = workload.get("kind")
-    return TargetKey.read({"kind": kind, "name": workload["metadata"]["name"]}) if kind else None
+    return TargetKey.read({"kind": kind, "name": workload["metadata"]["name"], "cluster": cluster}) if kind else None
 
 
 def title(workload: JsonObject) -> str:

@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 
 from coppice_operator.clusters import registry, remote
-from coppice_operator.clusters.registry import Clusters, ClusterView
+from coppice_operator.clusters.registry import Clusters
+from coppice_operator.clusters.view import ClusterView
 from coppice_operator.kube import Kube, KubeError
 from coppice_operator.queue import Key
 from tests.unit.operator_clusters.api_server import PATH, ApiServer, served

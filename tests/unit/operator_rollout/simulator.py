@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from coppice_operator.clusters.view import ClusterView
 from coppice_operator.conditions import timestamp
 from coppice_operator.plan import Action, ApplyObject, Event, JsonPatchObject, Plan
 from coppice_operator.rollout.analysis import Answer, Query, due_queries
@@ -92,6 +93,10 @@ class Simulation:
         self.prunejobs: tuple[Object, ...] = ()
         self.answer, self.lost, self.broken = answer, lost, broken
         self.ready_seconds = ready_seconds
+        self.cluster_of: dict[str, str] = {}
+        """Clusters of the Deployments, by name, that are not in the operator's own."""
+        self.down: dict[str, str] = {}
+        """Clusters that cannot be reached now, and why; what happens in them goes on."""
         self.lag = lag
         self.stamps = False
         """Whether Deployments say since when they are complete, as real ones do."""
@@ -126,9 +131,18 @@ class Simulation:
             rollout=copy.deepcopy(self.rollout),
             siblings=self.siblings,
             prunejobs=self.prunejobs,
-            workloads=tuple(copy.deepcopy(self._seen[0] if self.lag and self._seen else list(self.fleet.values()))),
+            workloads=self._shown(None),
+            clusters={
+                cluster: ClusterView(self._shown(cluster), self.down.get(cluster))
+                for cluster in sorted(set(self.cluster_of.values()))
+            },
             answers=answers or {},
         )
+
+    def _shown(self, cluster: str | None) -> tuple[Object, ...]:
+        seen = self._seen[0] if self.lag and self._seen else list(self.fleet.values())
+        here = [item for item in seen if self.cluster_of.get(item["metadata"]["name"]) == cluster]
+        return tuple(copy.deepcopy(here))
 
     def step(self) -> Plan:
         """One pass and the second after it."""
@@ -203,6 +217,8 @@ class Simulation:
         self.actions.append(action)
         assert isinstance(action, ApplyObject | JsonPatchObject)
         name = action.manifest["metadata"]["name"] if isinstance(action, ApplyObject) else action.name
+        assert action.cluster == self.cluster_of.get(name)
+        assert action.cluster not in self.down, "written to a cluster that is known to be down"
         stored = next(target for target in self.status["targets"] if target["name"] == name)
         assert stored["state"] in ("Updating", "RollingBack")
         assert "previousValueSet" in stored, "touched before the status remembers what it held"
