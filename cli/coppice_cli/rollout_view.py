@@ -69,6 +69,10 @@ def _facts(rollout: JsonObject, now: datetime) -> Table:
     facts.add_row("Age", wording.age(metadata.get("creationTimestamp"), now))
     facts.add_row("State", styled_state(stands))
     facts.add_row("", stands.message)
+    for cluster in (rollout.get("status") or {}).get("clusters") or ():
+        since = wording.age(cluster.get("changedTime"), now)
+        what = f"reachable for {since}" if cluster["reachable"] else f"away for {since}: {cluster.get('message', '')}"
+        facts.add_row("Cluster", f"{cluster['name']} {what}")
     return facts
 
 

@@ -33,7 +33,7 @@ OPTIONAL: list[Rule] = [
     (["coordination.k8s.io"], ["leases"], ["create", "get", "update"],
      "With `leaderElection.enabled`: one replica works. All but `create` on the one of the release alone."),
     ([""], ["secrets"], ["get"],
-     "With `rbac.readSecrets` (off): credentials that a ModelRollout names, for Git or Prometheus, one by one."),
+     "With `rbac.readSecrets` (off): what a ModelRollout names, for Git, Prometheus or another cluster, one by one."),
 ]  # fmt: skip
 """What the template gives under a condition."""
 

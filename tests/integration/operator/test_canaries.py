@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from coppice_api.base import Provenance
 from coppice_api.run import Outcome, RunReport
@@ -15,7 +17,7 @@ from tests.integration.conftest import Kubectl
 from tests.integration.operator.support import Space, operated, report
 from tests.waiting import wait_for
 
-CANARIES = {name: f"c4n4ry-{name}" for name in ("s3", "git", "prometheus", "model", "dataset")}
+CANARIES = {name: f"c4n4ry-{name}" for name in ("s3", "git", "prometheus", "model", "dataset", "berlin", "rome")}
 RUN = {"model__uri": f"https://ada:{CANARIES['model']}@models.example/digits",
        "dataset__uri": f"https://ada:{CANARIES['dataset']}@data.example/digits",
        "run__credentialsSecretName": "s3"}  # fmt: skip
@@ -36,6 +38,14 @@ def secret(space: Space, name: str, **values: str) -> None:
     space.must("create", "secret", "generic", name, *(f"--from-literal={key}={value}" for key, value in values.items()))
 
 
+def kubeconfig(**user: Any) -> str:
+    return yaml.safe_dump({
+        "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": user}],
+    })  # fmt: skip
+
+
 def shown(space: Space, log: Path) -> str:
     """Everything that somebody without the right to read Secrets may see, but for what users wrote into specs."""
     objects = [*space.items("prunejobs"), *space.items("modelrollouts"), *space.items("jobs")]
@@ -54,6 +64,9 @@ def test_no_planted_secret_is_shown_anywhere(space: Space, tmp_path: Path) -> No
     space.must("annotate", "secret", "git", "coppice.dev/git-host=127.0.0.1")
     secret(space, "prometheus", token=CANARIES["prometheus"])
     space.must("annotate", "secret", "prometheus", "coppice.dev/prometheus-address=http://127.0.0.1:1")
+    secret(space, "berlin", kubeconfig=kubeconfig(token=CANARIES["berlin"]))
+    secret(space, "rome", kubeconfig=kubeconfig(exec={"command": CANARIES["rome"]}))
+    space.must("annotate", "secret", "berlin", "rome", "coppice.dev/cluster=rollouts")
     space.must("create", "-f", "-", stdin=FLEET)
     # Refused: the pod quotes the URI that it was given, as the pruner once did.
     space.apply("refused", **RUN)
@@ -66,7 +79,7 @@ def test_no_planted_secret_is_shown_anywhere(space: Space, tmp_path: Path) -> No
     assert "https://***@models.example/digits holds no model" in space.condition("Stalled", "refused")[2]
     space.must("delete", "prunejob", "refused")
     wait_for(lambda: not space.items("pods"), "the end of its pod")
-    # Met, and rolled out through a repository and a Prometheus that do not answer.
+    # Met, and rolled out through a repository, a Prometheus and clusters that do not answer.
     for name, extra in (
         ("git", {"strategy": {"delivery": "Git", "git": {
             "repository": "https://127.0.0.1:1/fleet.git", "path": "kustomization.yaml",
@@ -74,6 +87,7 @@ def test_no_planted_secret_is_shown_anywhere(space: Space, tmp_path: Path) -> No
         ("prometheus", {"analysis": {
             "prometheus": {"address": "http://127.0.0.1:1", "credentialsSecretName": "prometheus"},
             "checks": [{"name": "energy", "preset": "energyPerInference", "thresholdRange": {"max": "1"}}]}}),
+        ("clusters", {"targets": [{"name": "digits-a", "cluster": "berlin"}, {"name": "digits-a", "cluster": "rome"}]}),
     ):  # fmt: skip
         space.apply(name, **RUN, rollout={"targets": [{"name": "digits-a"}], **extra})
         space.finish(0, report())

@@ -1,9 +1,9 @@
 """What holds whatever a fleet does: a state machine whose rules are what clusters, people and Prometheus do.
 
 Two rollouts of two models may be there, the second replacing the first. Passes are cut off after their status, and see
-Deployments that are a few passes old; values change under them; verdicts come and go. At each moment no more targets
-are between two models than may be. In the end, once the world holds still, every rollout has ended, and no target has a
-model that failed.
+Deployments that are a few passes old; values change under them; verdicts come and go, and so does a cluster that some
+of the targets are in. At each moment no more targets are between two models than may be. In the end, once the world
+holds still, every rollout has ended, and no target has a model that failed.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ OURS = {DIGEST: PRUNED, NEWER_DIGEST: NEWER}
 THEIRS = "pvc://theirs"
 WAVES = [{"targets": 1, "pauseSeconds": 5}, {"targets": "60%", "approval": True}, {"targets": "100%"}]
 WORLD_HOLDS_STILL = 600
+BERLIN = ("digits-b", "digits-d")
+"""In another cluster."""
 NAME = st.sampled_from(NAMES)
 
 
@@ -48,13 +50,15 @@ class Fleet(RuleBasedStateMachine):
         self.withdrawn: set[str] = set()
         self.runs: list[Simulation] = []
         self.lag = lag
+        self.down: dict[str, str] = {}
         self.add("digits", DIGEST)
 
     def add(self, name: str, digest: str, **spec: Any) -> None:
         """Create a rollout to the whole fleet."""
         uri = OURS[digest].partition("#")[0]
         document = rollout(
-            *NAMES, name=name, created=f"2026-11-01T11:0{len(self.runs)}:00Z",
+            targets=[{"name": target} | ({"cluster": "berlin"} if target in BERLIN else {}) for target in NAMES],
+            name=name, created=f"2026-11-01T11:0{len(self.runs)}:00Z",
             models=[{"name": "default", "uri": uri, "sha256": digest}],
             strategy={"waves": WAVES, "maxUnavailable": self.limit, "progressDeadlineSeconds": 30},
             **({"analysis": ANALYSIS} if self.analysed else {}), onFailure="Hold" if self.held else "Rollback", **spec,
@@ -62,6 +66,7 @@ class Fleet(RuleBasedStateMachine):
         document["metadata"]["uid"] = name
         run = Simulation(document, [], answer=self.answer, broken=self.broken, lag=self.lag)
         run.fleet, run.stamps = self.fleet, True
+        run.cluster_of, run.down = dict.fromkeys(BERLIN, "berlin"), self.down
         if self.runs:
             # One cluster, one clock, one memory of what changed when, and one cache that lags behind.
             first = self.runs[0]
@@ -132,6 +137,12 @@ class Fleet(RuleBasedStateMachine):
     def a_target_bears_a_model_or_not(self, name: str, value: str, ill: bool) -> None:
         (self.sick.add if ill else self.sick.discard)((name, value))
 
+    @rule(away=st.booleans())
+    def a_cluster_goes_or_comes(self, away: bool) -> None:
+        self.down.update({"berlin": "its API server cannot be reached"} if away else {})
+        if not away:
+            self.down.clear()
+
     # What people do to rollouts.
 
     @rule(which=st.integers(0, 1), wave=st.integers(1, 3))
@@ -177,6 +188,7 @@ class Fleet(RuleBasedStateMachine):
         if not hasattr(self, "runs"):
             return
         self.verdicts = {name: verdict for name, verdict in self.verdicts.items() if verdict == "bad"}
+        self.down.clear()
         for workload in self.fleet.values():
             workload["spec"]["paused"] = False
         for index in range(len(self.runs)):
