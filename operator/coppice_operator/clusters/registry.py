@@ -137,7 +137,7 @@ class _Member:
             return None
         settled, fault = self.remote.fault(self._kinds)
         if fault is not None:
-            return ClusterView(self._workloads(), self._sentence(fault))
+            return ClusterView(self._workloads(), fault)
         return ClusterView(self._workloads()) if settled else None
 
     def failed(self, error: KubeError) -> None:
@@ -243,12 +243,9 @@ class _Member:
     def _workloads(self) -> tuple[JsonObject, ...]:
         return tuple(item for _, kind in sorted(self._kinds) for item in self._cache.all(kind))
 
-    def _sentence(self, fault: str) -> str:
-        return f"cluster {self._name}: {fault}"
-
     def _faulty(self, fault: str) -> None:
-        if self._fault != self._sentence(fault):
-            self._fault = self._sentence(fault)
+        if self._fault != fault:
+            self._fault = fault
             self._tell()
 
     def _tell(self) -> None:
