@@ -30,6 +30,13 @@ def operator(
     default_image: Annotated[
         str, typer.Option(help="Image of runs whose spec.run.image is not set.")
     ] = "coppice:0.1.0",
+    hardware_presets: Annotated[
+        str,
+        typer.Option(
+            help="JSON: by hardware[].name the nodeSelector, tolerations and resources of a class that has none of the"
+            " three."
+        ),
+    ] = "{}",
     host: Annotated[str, typer.Option(help="Address of /metrics, /healthz and /readyz.")] = "0.0.0.0",  # noqa: S104
     port: Annotated[int, typer.Option(help="Port of /metrics, /healthz and /readyz; 0 takes a free one.")] = 9403,
     leader_elect: Annotated[
@@ -73,15 +80,20 @@ def operator(
         from coppice_operator.kube import KubeError
         from coppice_operator.leader import LeaseOptions, own_namespace
         from coppice_operator.main import OperatorOptions, main
+        from coppice_operator.prunejob.presets import parse_presets
     except ImportError as error:
         typer.echo(f"error: {error}; install the extra: pip install 'coppice[operator]'", err=True)
         raise typer.Exit(1) from error
+    try:
+        presets = parse_presets(hardware_presets)
+    except ValueError as error:
+        raise typer.BadParameter(f"--hardware-presets: {error}") from error
     set_up(log_level.value.upper(), log_format)
     lease = LeaseOptions(
         name=lease_name, namespace=lease_namespace or own_namespace(), duration_seconds=lease_seconds
     )  # fmt: skip
     options = OperatorOptions(
-        namespaces=namespaces, default_image=default_image, host=host, port=port,
+        namespaces=namespaces, default_image=default_image, presets=presets, host=host, port=port,
         lease=lease if leader_elect else None, profiling=profiling,
     )  # fmt: skip
     try:

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -24,6 +24,7 @@ from coppice_operator.kube import Kube
 from coppice_operator.leader import Elector, LeaseOptions, own_identity
 from coppice_operator.lister import Lister
 from coppice_operator.metrics import OperatorMetrics
+from coppice_operator.prunejob.presets import Presets
 from coppice_operator.queue import WorkQueue
 from coppice_operator.reconciler import Reconciler
 from coppice_operator.server import application
@@ -41,6 +42,8 @@ class OperatorOptions:
     """Watched namespaces; empty watches all."""
     default_image: str = "coppice:0.1.0"
     """Image of runs where the spec names none."""
+    presets: Presets = field(default_factory=dict)
+    """Where runs go whose hardware class says nothing of it."""
     host: str = "0.0.0.0"  # noqa: S104 - probes and Prometheus come from other pods
     port: int = 9403
     """Of /metrics, /healthz and /readyz; 0 takes a free one."""
@@ -71,7 +74,10 @@ async def run(options: OperatorOptions) -> None:
         kube = await stack.enter_async_context(
             Kube(metrics.api_requests, fence=elector.seconds_left if elector else None)
         )
-        reconciler = Reconciler(cache, queue, Writer(kube, cache), metrics, kube, default_image=options.default_image)
+        reconciler = Reconciler(
+            cache, queue, Writer(kube, cache), metrics, kube,
+            default_image=options.default_image, presets=options.presets,
+        )  # fmt: skip
         lister = Lister(kube, cache, WATCHED, options.namespaces, reconciler.saw, metrics)
         metrics.watch(cache, queue, health)
         server = web.AppRunner(application(metrics, health, with_profiling=options.profiling), access_log=None)

@@ -23,6 +23,7 @@ from coppice_operator.progress import ProgressPoller, Subject
 from coppice_operator.prunejob.manifest import label_value
 from coppice_operator.prunejob.observation import PruneJobObservation, Refusal
 from coppice_operator.prunejob.plan import plan as plan_prunejob
+from coppice_operator.prunejob.presets import Presets
 from coppice_operator.queue import Key, WorkQueue
 from coppice_operator.refusals import Refusals
 from coppice_operator.rollout.analysis import due_queries
@@ -50,6 +51,7 @@ class Reconciler:
         metrics: Of the operator.
         kube: Asked for what a watch may not have told of yet.
         default_image: Image of runs where the spec names none.
+        presets: Where runs go whose hardware class says nothing of it.
         clock: The time.
     """
 
@@ -62,10 +64,12 @@ class Reconciler:
         kube: Kube,
         *,
         default_image: str,
+        presets: Presets | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._cache, self._queue, self._writer, self._metrics = cache, queue, writer, metrics
         self._kube, self._default_image, self._clock = kube, default_image, clock or Clock()
+        self._presets = presets or {}
         self._working = False
         self._refusals = Refusals()
         self.poller = ProgressPoller(cache, self._progressed)
@@ -220,6 +224,7 @@ class Reconciler:
             refused=refused,
             clock_set_at=self._clock.set_at,
             default_image=self._default_image,
+            presets=self._presets,
         )
 
     def _look_at_clusters(self, key: Key, rollout: JsonObject) -> dict[str, ClusterView] | None:

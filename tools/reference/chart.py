@@ -15,6 +15,8 @@ from reference.markdown import code, plain, table
 
 _BEGIN, _END = "<!-- values: written by make reference -->", "<!-- end of values -->"
 _NONE = object()
+_OF_NAMES = ("gpuClasses",)
+"""Values whose keys are names of the user's: each is shown whole."""
 _CHART = Path(__file__).parents[2] / "charts" / "coppice"
 _INTRODUCTION = """\
 # Chart values
@@ -79,7 +81,7 @@ def listed() -> Iterator[Value]:
     defaults = yaml.safe_load(text)
     last = ""
     for line in text.splitlines():
-        found = re.match(r"( *)(\w+):", line)
+        found = re.match(r"( *)([\w./-]+):", line)
         if found is None:
             comment = [*comment, line.strip(" #")] if line.lstrip().startswith("#") else []
             continue
@@ -91,7 +93,10 @@ def listed() -> Iterator[Value]:
         default = defaults
         for _, part, _ in above:
             default = default.get(part, _NONE) if isinstance(default, dict) else _NONE
-        if default is not _NONE and (not isinstance(default, dict) or not default):
+        named = above[0][1] in _OF_NAMES
+        if named and len(above) != 2:
+            continue
+        if default is not _NONE and (not isinstance(default, dict) or not default or named):
             yield Value(".".join(part for _, part, _ in above), default, "" if said == last else said)
             last = said
 

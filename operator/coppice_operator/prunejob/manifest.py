@@ -62,18 +62,29 @@ def owner_reference(prunejob: PruneJob) -> JsonObject:
     }
 
 
-def children(prunejob: PruneJob, hardware: HardwareClass, *, default_image: str) -> tuple[JsonObject, ...]:
+def children(
+    prunejob: PruneJob, hardware: HardwareClass, *, default_image: str, placed: HardwareClass | None = None
+) -> tuple[JsonObject, ...]:
     """Return what one hardware class needs, in the order in which it is made; the Job is the last."""
-    job = job_manifest(prunejob, hardware, default_image=default_image)
+    job = job_manifest(prunejob, hardware, default_image=default_image, placed=placed)
     return (service_manifest(job), job) if hardware.nodes > 1 else (job,)
 
 
-def job_manifest(prunejob: PruneJob, hardware: HardwareClass, *, default_image: str) -> JsonObject:
+def job_manifest(
+    prunejob: PruneJob, hardware: HardwareClass, *, default_image: str, placed: HardwareClass | None = None
+) -> JsonObject:
     """Return the Job of one hardware class.
 
     The pod runs under the restricted Pod Security Standard, without a service account's token, on a read-only root; all
     it may write to is scratch space and the claims that the spec names.
+
+    Args:
+        prunejob: Whose.
+        hardware: As the spec has it, which names the run.
+        default_image: Where the spec names none.
+        placed: The class with what its preset adds, which says where the pod goes; None adds nothing.
     """
+    placed = placed or hardware
     spec, metadata, run = prunejob.spec, prunejob.metadata, prunejob.spec.run
     labels = {
         LABEL_MANAGED_BY: MANAGED_BY,
@@ -93,7 +104,7 @@ def job_manifest(prunejob: PruneJob, hardware: HardwareClass, *, default_image: 
             {"name": "HOME", "value": "/tmp"},  # noqa: S108 - an emptyDir of the pod's own
         ],
         "ports": [{"name": "metrics", "containerPort": POD_HTTP_PORT}],
-        "resources": hardware.resources.to_dict(),
+        "resources": placed.resources.to_dict(),
         "terminationMessagePath": config.termination_log,
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -135,8 +146,8 @@ def job_manifest(prunejob: PruneJob, hardware: HardwareClass, *, default_image: 
                 for index, claim in enumerate(mounts)
             ),
         ],
-        "nodeSelector": hardware.node_selector,
-        "tolerations": [item.to_dict() for item in hardware.tolerations] or None,
+        "nodeSelector": placed.node_selector,
+        "tolerations": [item.to_dict() for item in placed.tolerations] or None,
         "imagePullSecrets": [{"name": name} for name in run.image_pull_secrets] or None,
         "priorityClassName": run.priority_class_name,
         "runtimeClassName": run.runtime_class_name,
@@ -196,10 +207,18 @@ def rollout_name(prunejob: PruneJob, variants: Sequence[VariantStatus]) -> str:
     return f"{str(prunejob.metadata['name'])[:242].rstrip('-.')}-{sha256[:10]}"
 
 
-def rollout_spec(prunejob: PruneJob, variants: Sequence[VariantStatus]) -> ModelRolloutSpec:
-    """Return the spec of the ModelRollout: the template, the models found, and what is claimed of them."""
+def rollout_spec(
+    prunejob: PruneJob, variants: Sequence[VariantStatus], placed: Sequence[HardwareClass] | None = None
+) -> ModelRolloutSpec:
+    """Return the spec of the ModelRollout: the template, the models found, and what is claimed of them.
+
+    Args:
+        prunejob: Whose.
+        variants: Its results.
+        placed: Its classes with what their presets add; None adds nothing.
+    """
     assert prunejob.spec.rollout is not None
-    selectors = {hardware.name: hardware.node_selector for hardware in prunejob.spec.hardware}
+    selectors = {hardware.name: hardware.node_selector for hardware in placed or prunejob.spec.hardware}
     models = [
         RolloutModel(
             name=variant.hardware,
@@ -226,8 +245,10 @@ def rollout_spec(prunejob: PruneJob, variants: Sequence[VariantStatus]) -> Model
     return ModelRolloutSpec(models=models, minimum_provenance=minimum, **template)
 
 
-def rollout_manifest(prunejob: PruneJob, variants: Sequence[VariantStatus]) -> JsonObject:
-    """Return the ModelRollout."""
+def rollout_manifest(
+    prunejob: PruneJob, variants: Sequence[VariantStatus], placed: Sequence[HardwareClass] | None = None
+) -> JsonObject:
+    """Return the ModelRollout; arguments as of `rollout_spec`."""
     metadata = prunejob.metadata
     return {
         "apiVersion": API_VERSION,
@@ -238,7 +259,7 @@ def rollout_manifest(prunejob: PruneJob, variants: Sequence[VariantStatus]) -> J
             "labels": {LABEL_MANAGED_BY: MANAGED_BY, LABEL_PRUNEJOB: label_value(metadata["name"])},
             "ownerReferences": [owner_reference(prunejob)],
         },
-        "spec": rollout_spec(prunejob, variants).to_dict(),
+        "spec": rollout_spec(prunejob, variants, placed).to_dict(),
     }
 
 

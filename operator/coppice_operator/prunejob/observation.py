@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from coppice_api.prunejob import HardwareClass
 from coppice_api.run import Progress
 from coppice_operator.plan import JsonObject
+from coppice_operator.prunejob.presets import Presets, placed
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,9 @@ class PruneJobObservation:
     """When somebody set the clock: what was written before says little of how long ago it was."""
     default_image: str = ""
     """Image of the run where the spec names none."""
+    presets: Presets = field(default_factory=dict)
+    """Where runs go whose class says nothing of it."""
+
+    def placed(self, hardware: HardwareClass) -> HardwareClass:
+        """Return a class of the PruneJob with what its preset adds."""
+        return placed(hardware, self.presets)

@@ -136,7 +136,8 @@ def _roll_out(
     )
     if prunejob.spec.rollout is None:
         return Verdict(Reason.TARGET_MET, found, ready=True, target_met=met), None, None, None
-    name, manifest = rollout_name(prunejob, variants), rollout_manifest(prunejob, variants)
+    placed = [observation.placed(hardware) for hardware in prunejob.spec.hardware]
+    name, manifest = rollout_name(prunejob, variants), rollout_manifest(prunejob, variants, placed)
     rollout = observation.rollouts.get(name)
     if rollout is None:
         refusal = observation.refused.get(name) or _refused_before(stored)

@@ -108,7 +108,7 @@ def _without_job(
         message = f"Job {before.job_name} is gone and its pod {left[-1]['metadata']['name']} still ends"
         status = said(before, not_backwards(before), Reason.STARTING, message)
         return Decision(status, Reason.STARTING)
-    made = children(prunejob, hardware, default_image=observation.default_image)
+    made = children(prunejob, hardware, default_image=observation.default_image, placed=observation.placed(hardware))
     again = before.state is VariantState.RUNNING
     told = f"{hardware.name}: created Job {before.job_name}{' again' if again else ''}"
     # The first is what everybody expects, and the status names it.
@@ -168,7 +168,8 @@ class _Run:
             actions = (_suspend(self.job, False),)
         alive = [pod for pod in self.pods if "deletionTimestamp" not in pod["metadata"] and _phase(pod) not in _OVER]
         pending = [pod for pod in alive if _phase(pod) == "Pending"]
-        found = next((item for pod in pending if (item := obstacle(pod, self.hardware))), None)
+        placed = self.observation.placed(self.hardware)
+        found = next((item for pod in pending if (item := obstacle(pod, placed))), None)
         if found is not None:
             return replace(self._blocked(found), actions=actions)
         lead = next((pod for pod in reversed(leaders(alive)) if _phase(pod) == "Running"), None)

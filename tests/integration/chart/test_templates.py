@@ -11,6 +11,7 @@ import yaml
 
 from coppice_api.prunejob import HardwareClass, PruneJob
 from coppice_operator.prunejob.manifest import job_manifest
+from coppice_operator.prunejob.presets import parse_presets, placed
 from tests.builders import prune_job
 from tests.integration.chart.conftest import SYSTEM, Helm
 from tests.integration.conftest import Kubectl
@@ -33,6 +34,9 @@ VALUES = {
         "dashboards.enabled=true", "networkPolicies.enabled=true", "namespaces={team-a,team-b}", "replicas=2",
         "extraObjects[0].apiVersion=v1", "extraObjects[0].kind=ConfigMap", "extraObjects[0].metadata.name=mine",
     ),
+    "a GPU of one's own, one preset less": (
+        "gpuClasses.gh200.nodeSelector.nvidia\\.com/gpu\\.product=NVIDIA-GH200-480GB", "gpuClasses.t4=null",
+    ),
     "as little as can be": (
         "leaderElection.enabled=false", "rbac.create=false", "serviceAccount.create=false", "serviceAccount.name=mine",
         "admission.enabled=false", "metrics.scrapeAnnotations=false", "crds.enabled=false",
@@ -47,6 +51,8 @@ REFUSED = {
     ),
     "replicas that would work at once": (("replicas=2", "leaderElection.enabled=false"), "leaderElection.enabled"),
     "a pattern of namespaces": (("namespaces={team-*}",), "namespaces"),
+    "a GPU class that says nothing": (("--set-json=gpuClasses.gh200={}",), "gpuClasses"),
+    "a GPU class with a field of pods": (("gpuClasses.a100.affinity.x=1",), "gpuClasses"),
 }
 
 
@@ -159,3 +165,25 @@ def test_every_value_is_explained_and_checked(helm: Helm) -> None:
     values = yaml.safe_load((helm.chart / "values.yaml").read_text())
     schema = json.loads((helm.chart / "values.schema.json").read_text())
     assert values.keys() == schema["properties"].keys() - {"global"}
+
+
+def test_presets_of_gpu_classes_reach_the_jobs_of_runs_that_name_them(helm: Helm) -> None:
+    selector = "gpuClasses.gh200.nodeSelector.nvidia\\.com/gpu\\.product"
+    (operator,) = [
+        item
+        for item in rendered(helm, f"{selector}=NVIDIA-GH200-480GB", "gpuClasses.t4=null")
+        if item["kind"] == "Deployment"
+    ]
+    arguments = operator["spec"]["template"]["spec"]["containers"][0]["args"]
+    (option,) = [item for item in arguments if item.startswith("--hardware-presets=")]
+    presets = parse_presets(option.partition("=")[2])
+    assert {"a100", "h100", "l4", "gh200"} <= presets.keys()
+    assert "t4" not in presets
+    document = prune_job()
+    document["metadata"] |= {"namespace": "team-a", "uid": "u"}
+    prunejob, hardware = PruneJob.model_validate(document), HardwareClass(name="h100")
+    job = job_manifest(prunejob, hardware, default_image="i", placed=placed(hardware, presets))
+    pod = job["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
+    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert pod["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
