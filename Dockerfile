@@ -13,18 +13,18 @@ ARG RUNTIME=${BASE}
 # What everybody needs: a virtual environment that later stages copy. Packages before code, so that a change of the code
 # leaves the large layer as it is.
 FROM ${BASE} AS environment
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1 \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt UV_LINK_MODE=copy UV_NO_PROGRESS=1
 COPY requirements/bootstrap.txt /requirements/
-RUN python3 -m venv /opt/coppice \
+RUN python3 -m venv --without-pip /opt/coppice \
  && python3 -m venv /opt/build \
  && /opt/build/bin/pip install --no-compile --require-hashes -r /requirements/bootstrap.txt
 
 FROM environment AS operator-environment
 COPY requirements/operator.txt /requirements/
 # Bytecode by content, not by time: the same on every machine, and a read-only root starts as fast as any other.
-RUN /opt/coppice/bin/pip install --no-compile --no-deps --require-hashes -r /requirements/operator.txt \
- && rm -rf /opt/coppice/lib/python3*/site-packages/pip /opt/coppice/lib/python3*/site-packages/pip-* \
-           /opt/coppice/lib/python3*/site-packages/setuptools* /opt/coppice/bin/pip* \
+RUN --mount=type=cache,id=coppice-uv,target=/root/.cache/uv \
+    /opt/build/bin/uv pip sync --python /opt/coppice/bin/python --require-hashes /requirements/operator.txt \
  && /opt/coppice/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/coppice/lib
 
 # The code itself, as a wheel unpacked beside the environment.
@@ -35,7 +35,7 @@ COPY cli /source/cli
 COPY operator /source/operator
 COPY pruner /source/pruner
 RUN /opt/build/bin/uv build --wheel --no-build-isolation --python /opt/build/bin/python -o /wheels /source \
- && /opt/coppice/bin/pip install --no-compile --no-deps --no-index --target /opt/code /wheels/*.whl \
+ && /opt/build/bin/pip --python /opt/coppice/bin/python install --no-compile --no-deps --no-index --target /opt/code /wheels/*.whl \
  && /opt/coppice/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/code
 
 # What both images are run as.
@@ -63,11 +63,10 @@ LABEL org.opencontainers.image.title="coppice-operator" \
 # Here, after `operator`: a builder that makes every stage before its target brings no torch for that one.
 FROM environment AS pruner-environment
 COPY requirements/pruner.txt /requirements/
-# Some packages bring files that are no Python of this version; pip passes over these too.
-RUN /opt/coppice/bin/pip install --no-compile --no-deps --require-hashes -r /requirements/pruner.txt \
- && rm -rf /opt/coppice/lib/python3*/site-packages/pip /opt/coppice/lib/python3*/site-packages/pip-* \
-           /opt/coppice/bin/pip* \
- && { /opt/coppice/bin/python -m compileall -qq --invalidation-mode unchecked-hash /opt/coppice/lib || true; }
+# Some packages bring files that are no Python of this version; installers pass over these too.
+RUN --mount=type=cache,id=coppice-uv,target=/root/.cache/uv \
+    /opt/build/bin/uv pip sync --python /opt/coppice/bin/python --require-hashes /requirements/pruner.txt \
+ && { /opt/coppice/bin/python -m compileall -qq -j 0 --invalidation-mode unchecked-hash /opt/coppice/lib || true; }
 
 FROM runtime AS pruner
 COPY --from=pruner-environment /opt/coppice /opt/coppice

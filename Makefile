@@ -42,6 +42,11 @@ bench-rollout: $(STAMP) ## Bring a model to 300 Deployments and a bad one back, 
 	@$(BIN)/python -m devcluster build > /dev/null
 	@$(BIN)/python -m tests.bench rollout $(if $(filter 1,$(QUICK)),--quick)
 
+.PHONY: bench-images
+bench-images: $(STAMP) ## Weigh the images and start the operator of its own ten times; as root (QUICK=1: twice; DOCUMENT=1)
+	@$(BIN)/python -m devcluster build > /dev/null
+	@$(BIN)/python -m tests.bench images $(if $(filter 1,$(QUICK)),--quick)
+
 .PHONY: bench-churn
 bench-churn: $(STAMP) ## Create, suspend, edit and delete PruneJobs at random; nothing may be left (MINUTES=20, SEED=1)
 	@$(BIN)/python -m devcluster build --with kwok > /dev/null
@@ -50,6 +55,11 @@ bench-churn: $(STAMP) ## Create, suspend, edit and delete PruneJobs at random; n
 .PHONY: bench-engine
 bench-engine: $(STAMP) ## Compare what methods save at an accuracy budget (hours; QUICK=1 for a look; SEEDS=, CASES=, DOCUMENT=1)
 	@$(BIN)/python -m tests.bench.engine
+
+.PHONY: images-test
+images-test: $(STAMP) ## Build both images twice and run them, the pruner's too; as root (25 GB on disk, long)
+	@$(BIN)/python -m devcluster build > /dev/null
+	@IMAGES=all $(BIN)/python -m pytest -q tests/integration/images
 
 .PHONY: unit
 unit: $(STAMP) ## Run the unit tests only
@@ -111,8 +121,7 @@ sbom: $(STAMP) $(RELEASE)/.installed ## Write CycloneDX bills of materials of th
 
 .PHONY: audit
 audit: $(STAMP) $(RELEASE)/.installed ## Ask the advisory database about every locked package (needs a way to it)
-	@for image in operator pruner; do \
-		$(RELEASE)/bin/pip-audit --require-hashes --disable-pip -r requirements/$$image.txt || exit 1; done
+	@$(BIN)/python -m sbom.audit $(RELEASE)/bin/pip-audit
 
 $(RELEASE)/.installed: $(STAMP) requirements/release.txt
 	@test -x $(RELEASE)/bin/python || $(PYTHON) -m venv $(RELEASE)

@@ -60,6 +60,7 @@ class Demo:
 
     def _follow_training(self) -> None:
         said: set[str] = set()
+        log = ""
 
         def over() -> bool:
             job = self.kubectl.get("job", "digits-train")
@@ -68,13 +69,15 @@ class Demo:
             }
             if "Failed" in conditions:
                 raise DemoError(f"training failed:\n{self._log('job/digits-train')}")
-            for line in self._log("job/digits-train").splitlines():
+            nonlocal log
+            log = self._log("job/digits-train")
+            for line in log.splitlines():
                 if line not in said and ("trained" in line or "already" in line or "epoch  1" in line):
                     said.add(line)
                     self.story.tell(line)
             return "Complete" in conditions
 
-        wait_for("the training Job", over, seconds=240, beside=self.beside)
+        wait_for("the training Job", over, seconds=240, beside=self.beside, news=lambda: log)
 
     def _log(self, name: str) -> str:
         try:
@@ -86,7 +89,7 @@ class Demo:
     def _wait_available(self) -> None:
         selector = "app.kubernetes.io/part-of=digits-fleet"
         self.kubectl.run(
-            "wait", "--for=condition=Available", "deployment", "-l", selector, "--timeout=150s", timeout_seconds=160
+            "wait", "--for=condition=Available", "deployment", "-l", selector, "--timeout=600s", timeout_seconds=610
         )
 
     def deployments(self) -> dict[str, int]:
@@ -109,7 +112,7 @@ class Demo:
     def figures(self, digest: str, what: str) -> FleetFigures:
         """Watch the fleet for a while and return what its meters say."""
         wait_for(
-            f"the {what} model's accuracy in Prometheus", lambda: self.prometheus.has(digest), seconds=60,
+            f"the {what} model's accuracy in Prometheus", lambda: self.prometheus.has(digest), seconds=240,
             beside=self.beside,
         )  # fmt: skip
         self.story.tell(f"watching the {what} model for {FIGURE_SECONDS} s through Prometheus")

@@ -114,18 +114,30 @@ class Program:
             self.end()
 
 
-def wait_for(what: str, condition: Callable[[], bool], *, seconds: float, beside: tuple[Program, ...] = ()) -> None:
+def wait_for(
+    what: str, condition: Callable[[], bool], *, seconds: float, beside: tuple[Program, ...] = (),
+    news: Callable[[], object] = lambda: None,
+) -> None:  # fmt: skip
     """Wait until a condition holds.
+
+    Args:
+        what: For messages.
+        condition: What is waited for.
+        seconds: For how long, from the last news: a busy machine is slow, not stuck.
+        beside: Programs that must not end.
+        news: Anything that changes as it moves.
 
     Raises:
         DemoError: If it does not in time, or a program beside us ends.
     """
-    deadline = time.monotonic() + seconds
+    deadline, last = time.monotonic() + seconds, news()
     while not condition():
         for program in beside:
             program.check()
+        if (now := news()) != last:
+            deadline, last = time.monotonic() + seconds, now
         if time.monotonic() > deadline:
-            raise DemoError(f"{what}: not within {seconds:.0f} s")
+            raise DemoError(f"{what}: nothing new for {seconds:.0f} s")
         time.sleep(_POLL_SECONDS)
 
 

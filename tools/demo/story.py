@@ -35,14 +35,16 @@ class Story:
         """Tell of a PruneJob and its rollout until the PruneJob is Ready or Stalled, and return it.
 
         Raises:
-            DemoError: If neither comes in time, or a program beside us ends.
+            DemoError: If there is nothing to tell for so many seconds, or a program beside us ends.
         """
         deadline = time.monotonic() + seconds
         told: dict[str, str] = {}
 
         def once(key: str, text: str) -> None:
+            nonlocal deadline
             if text and told.get(key) != text:
                 told[key] = text
+                deadline = time.monotonic() + seconds
                 self.tell(text)
 
         while True:
@@ -66,7 +68,7 @@ class Story:
             for program in beside:
                 program.check()
             if time.monotonic() > deadline:
-                raise DemoError(f"prunejob/{name} is neither Ready nor Stalled after {seconds:.0f} s")
+                raise DemoError(f"prunejob/{name} is neither Ready nor Stalled, and nothing new for {seconds:.0f} s")
             time.sleep(_POLL_SECONDS)
 
 

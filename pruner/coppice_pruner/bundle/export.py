@@ -70,8 +70,10 @@ def export_bundle(
             (aside / REPORT_NAME).write_text(report_html, encoding="utf-8")
         _write(model, aside, report, parent_sha256)
         _verify(model, aside, trusted_packages)
+        # Who serves it is another user than who made it, and safetensors writes for its owner alone.
+        for path in (aside, *aside.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
         sync_directory(aside)
-        aside.chmod(0o755)
         aside.rename(directory)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)

@@ -26,13 +26,18 @@ PACKAGES = "python3,python3-venv,ca-certificates"
 TOOLS = ("buildah", "debootstrap", "unshare", "chroot")
 EPOCH = 1_700_000_000
 _ENTER = """
-root=$1; shift
+root=$1; shared=$2; mounts=$3; shift 3
 mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 mkdir "$root/tmp/shared"
-mount --bind "$1" "$root/tmp/shared"; shift
+mount --bind "$shared" "$root/tmp/shared"
+while [ "$mounts" -gt 0 ]; do
+  # In the image, where /var/run is a link to /run.
+  chroot "$root" mkdir -p "$1"; mount --bind "$2" "$root$(chroot "$root" realpath "$1")"
+  shift 2; mounts=$((mounts - 1))
+done
 mount -o remount,bind,ro "$root"
 exec chroot --userspec=65532:65532 "$root" "$@"
 """
@@ -89,6 +94,19 @@ class Buildah:
         finally:
             self("rm", container)
 
+    def layers(self, image: str) -> list[dict[str, Any]]:
+        """Return what each layer of an image came from, and its bytes as a tar."""
+        document = json.loads(self("inspect", "--type", "image", image))["OCIv1"]
+        stored = {
+            item.get("diff-digest"): item.get("diff-size")
+            for item in json.loads((CACHE / "store" / "overlay-layers" / "layers.json").read_text())
+        }
+        made = [item["created_by"] for item in document["history"] if not item.get("empty_layer")]
+        digests = document["rootfs"]["diff_ids"]
+        return [
+            {"from": _short(command), "bytes": stored[digest]} for command, digest in zip(made, digests, strict=True)
+        ]
+
     def make_base(self) -> None:
         """Make the stand-in base where the store has none."""
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -111,6 +129,11 @@ class Buildah:
             shutil.rmtree(root)
 
 
+def _short(command: str) -> str:
+    # buildah: COPY dir:<digest> in /opt/coppice
+    return command.rpartition(" in ")[2].strip() if "COPY" in command else "the base"
+
+
 def _authorities() -> tuple[str, ...]:
     """Trust whom this machine trusts: its way out may be through a proxy with a certificate of its own."""
     bundle = "/etc/ssl/certs/ca-certificates.crt"
@@ -118,23 +141,26 @@ def _authorities() -> tuple[str, ...]:
 
 
 def started(
-    root: Path, shared: Path, config: Config, arguments: list[str], environment: Mapping[str, str] = {}, **options: Any
-) -> subprocess.Popen[str]:
-    """Start an image's entry point as a kubelet would; `shared` is at /tmp/shared."""
+    root: Path, shared: Path, config: Config, arguments: list[str], environment: Mapping[str, str] = {},
+    mounts: Mapping[str, Path] = {}, **options: Any,
+) -> subprocess.Popen[str]:  # fmt: skip
+    """Start an image's entry point as a kubelet would; `shared` is at /tmp/shared, `mounts` where they say."""
     variables = {**config.environment, "HOME": "/tmp", **environment}
     command = [
         "unshare", "--mount", "--propagation", "private", "sh", "-ec", _ENTER, "enter", str(root), str(shared),
+        str(len(mounts)), *(item for path, source in mounts.items() for item in (path, str(source))),
         "env", "-i", *(f"{name}={value}" for name, value in variables.items()), *config.entrypoint, *arguments,
     ]  # fmt: skip
     return subprocess.Popen(command, text=True, **options)
 
 
 def ran(
-    root: Path, shared: Path, config: Config, *arguments: str, timeout_seconds: float = 120, **environment: str
-) -> subprocess.CompletedProcess[str]:
+    root: Path, shared: Path, config: Config, *arguments: str, timeout_seconds: float = 120,
+    mounts: Mapping[str, Path] = {}, **environment: str,
+) -> subprocess.CompletedProcess[str]:  # fmt: skip
     """Run an image's entry point to its end."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with started(root, shared, config, list(arguments), environment, **pipes) as process:
+    with started(root, shared, config, list(arguments), environment, mounts, **pipes) as process:
         output, _ = process.communicate(timeout=timeout_seconds)
     return subprocess.CompletedProcess(arguments, process.returncode, output)
 

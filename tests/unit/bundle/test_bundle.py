@@ -165,3 +165,8 @@ def test_an_existing_bundle_is_never_overwritten(bundle: Path) -> None:
     with pytest.raises(FileExistsError):
         export_bundle(pruned_model(SOURCES["vgg"]), bundle)
     assert bundle_digest(bundle) == before
+
+
+def test_another_user_may_read_all_of_it(exported: Path) -> None:
+    assert {path.stat().st_mode & 0o777 for path in exported.rglob("*") if path.is_file()} == {0o644}
+    assert exported.stat().st_mode & 0o777 == 0o755

@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from sbom.__main__ import locked, reduced
+from sbom.audit import main as audit
+from sbom.audit import verdict
 
 Json = dict[str, Any]
 WORKFLOWS = ("ci", "release")
@@ -103,6 +105,29 @@ def test_a_bill_of_materials_holds_what_the_image_is_locked_to_and_nothing_else(
     assert found["dependencies"] == [{"ref": "kopf", "dependsOn": ["aiohttp"]}]
     with pytest.raises(ValueError, match="kopf"):
         reduced({**document, "components": [item for item in components if item["bom-ref"] != "kopf"]}, "operator")
+
+
+@pytest.mark.parametrize(
+    ("packages", "want", "said"),
+    [
+        ([{"name": "a", "version": "1", "vulns": []}], 0, "nothing is known against its 1 packages"),
+        (
+            [{"name": "a", "version": "1", "vulns": [{"id": "PYSEC-1", "fix_versions": ["2"]}]}],
+            1,
+            "a 1: PYSEC-1, mended in 2",
+        ),
+        ([{"name": "a", "skip_reason": "Dependency not found"}], 2, "1 of 1 packages were not audited"),
+    ],
+    ids=["clean", "known", "not asked"],
+)
+def test_an_audit_that_asked_nobody_is_no_success(packages: list[Json], want: int, said: str) -> None:
+    status, lines = verdict("operator", {"dependencies": packages})
+    assert (status, said in "".join(lines)) == (want, True), lines
+
+
+def test_an_advisory_database_that_cannot_be_asked_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert audit([sys.executable, "-c", "raise SystemExit('no way to it')"]) == 2
+    assert "no way to it" in capsys.readouterr().out
 
 
 def test_a_tag_that_something_does_not_carry_is_refused(repository: Path) -> None:
