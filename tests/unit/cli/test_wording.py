@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from coppice_cli import prunejob_view, wording
+from coppice_cli import prunejob_view, rollout_view, wording
 from coppice_cli.prunejob_view import Surroundings
-from tests.builders import DIGEST, prune_job
+from tests.builders import DIGEST, model_rollout, prune_job
 
 Json = dict[str, Any]
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -119,6 +119,20 @@ def test_what_the_operator_has_not_seen_is_said() -> None:
     assert not wording.standing(document).ended
     assert "Unseen  the operator has not seen it yet" in shown(prunejob_view.overview([document], NOW, width=400))
     assert "the operator has not seen it yet" in shown(prunejob_view.detail(document, Surroundings(), NOW))
+
+
+def test_a_rollout_says_which_cluster_is_away_and_which_targets_are_there() -> None:
+    document = model_rollout()
+    document["metadata"] = {"name": "digits", "namespace": "fleet"}
+    away = "cluster berlin: its API server cannot be reached"
+    document["status"] = {
+        "clusters": [{"name": "berlin", "reachable": False, "message": away, "changedTime": "2026-01-02T03:02:05Z"},
+                     {"name": "rome", "reachable": True, "changedTime": "2026-01-02T01:04:05Z"}],
+        "targets": [{"name": "a", "cluster": "berlin", "state": "Pending", "wave": 1, "message": away}],
+    }  # fmt: skip
+    text = shown(rollout_view.detail(document, NOW))
+    for words in (f"berlin away for 2 min: {away}", "rome reachable for 2 h", "a in berlin  Pending"):
+        assert words in text
 
 
 def test_a_log_line_repeats_nothing_but_says_when_it_ends() -> None:

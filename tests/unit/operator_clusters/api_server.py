@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,14 @@ async def served(folder: Path) -> AsyncIterator[ApiServer]:
         yield server
     finally:
         await running.close()
+
+
+async def until(condition: Callable[[], Any], what: str) -> None:
+    """Wait for a condition, but not for ever."""
+    async with asyncio.timeout(20):
+        while not condition():
+            assert what
+            await asyncio.sleep(0.01)
 
 
 async def _line(response: web.StreamResponse, event: Json) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,11 @@ from coppice_operator.clusters.registry import Clusters
 from coppice_operator.clusters.view import ClusterView
 from coppice_operator.kube import Kube, KubeError
 from coppice_operator.queue import Key
-from tests.unit.operator_clusters.api_server import PATH, ApiServer, served
+from tests.unit.operator_clusters.api_server import PATH, ApiServer, served, until
 
 Json = dict[str, Any]
 DEPLOYMENTS = {"berlin": frozenset({("apps/v1", "Deployment")})}
 ONE, OTHER = Key("ModelRollout", "fleet", "one"), Key("ModelRollout", "fleet", "other")
-SECONDS = 20.0
 
 
 class Home(Kube):
@@ -73,13 +72,6 @@ async def clusters(home: Home, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     yield made
     await made.close()
     assert not {task for task in asyncio.all_tasks() - before if task.get_name().startswith("cluster-")}
-
-
-async def until(condition: Callable[[], Any], what: str) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not condition():
-            assert what
-            await asyncio.sleep(0.01)
 
 
 def view(clusters: Clusters) -> ClusterView | None:
