@@ -33,7 +33,7 @@ bench: $(STAMP) ## Measure the operator, predictions and a transformer; JSON in 
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 .PHONY: bench-operator
-bench-operator: $(STAMP) ## Settle up to 10,000 PruneJobs, beside a reference in Go, on KWOK nodes (QUICK=1: 1,000 once; DOCUMENT=1)
+bench-operator: $(STAMP) ## Settle up to 10,000 PruneJobs, beside a reference in Go, on KWOK nodes (QUICK=1: 1,000 once; SIZES=, DOCUMENT=1)
 	@$(BIN)/python -m devcluster build --with kwok > /dev/null
 	@$(BIN)/python -m tests.bench operator $(if $(filter 1,$(QUICK)),--quick)
 

@@ -25,9 +25,9 @@ class ApiModel(BaseModel):
         use_attribute_docstrings=True,
     )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the object as the API server would store it: camelCase, absent where None."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+    def to_dict(self, include: set[str] | None = None) -> dict[str, Any]:
+        """Return the object, or some of its fields, as the API server would store it: camelCase, absent where None."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, include=include)
 
 
 class StatusModel(ApiModel):

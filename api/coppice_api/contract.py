@@ -27,20 +27,15 @@ LATER_FIELDS: dict[str, Any] = {}
 """Path of a field that joined v1alpha1 after its beginning (`algorithm.fineTune.warmupSteps`; lists need no index): its
 default. One whose default is absence needs no entry: absent fields are never part."""
 _DIGEST_LENGTH = 16
+_DEFINING = {"model", "dataset", "objective", "algorithm", "measurement", "output"}
+"""Fields of a spec that define a run, besides its hardware class."""
 
 
 def spec_digest(spec: PruneJobSpec, hardware: HardwareClass) -> str:
     """Return `v1:<hex>` over everything that defines a run; the same from every version that reads the same spec."""
-    defining = {
-        "model": spec.model.to_dict(),
-        "dataset": spec.dataset.to_dict(),
-        "objective": spec.objective.to_dict(),
-        "algorithm": spec.algorithm.to_dict(),
-        "measurement": spec.measurement.to_dict(),
-        "output": spec.output.to_dict(),
-        "hardware": hardware.to_dict(),
-    }
-    text = json.dumps(_without_later(defining, ""), sort_keys=True, separators=(",", ":"))
+    defining = {**spec.to_dict(include=_DEFINING), "hardware": hardware.to_dict()}
+    kept = _without_later(defining, "") if LATER_FIELDS else defining
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     return f"{DIGEST_SCHEME}:{hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]}"
 
 

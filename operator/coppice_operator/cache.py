@@ -1,16 +1,40 @@
-"""What the operator knows of the cluster: the watched objects, without what nobody here reads."""
+"""What the operator knows of the cluster: the watched objects, without what nobody here reads.
+
+PruneJobs, Jobs and pods come by the thousand and are looked at one at a time, so they are kept as text: a tenth of the
+memory of the objects that it reads as, and nothing for the garbage collector to go through.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from coppice_api.constants import LABEL_PRUNEJOB
+from coppice_operator import jsontext
 from coppice_operator.plan import JsonObject
 
 Place = tuple[str, str]
 """(namespace, name)."""
+
+_AS_TEXT = {"PruneJob", "Job", "Pod"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An object, and what is asked of it without reading it."""
+
+    uid: object
+    version: int
+    label: str
+    phase: str
+    """Of a pod."""
+    body: JsonObject | bytes
+
+    def read(self) -> JsonObject:
+        return dict(jsontext.loads(self.body)) if isinstance(self.body, bytes) else self.body
 
 
 class Cache:
@@ -21,24 +45,30 @@ class Cache:
     """
 
     def __init__(self) -> None:
-        self._objects: dict[str, dict[str, dict[str, JsonObject]]] = defaultdict(lambda: defaultdict(dict))
-        self._children: dict[tuple[str, str, str], dict[str, JsonObject]] = defaultdict(dict)
+        self._objects: dict[str, dict[str, dict[str, _Held]]] = defaultdict(lambda: defaultdict(dict))
+        self._children: dict[tuple[str, str, str], dict[str, _Held]] = defaultdict(dict)
         """By kind, namespace and label: looking through a namespace at every pass costs the square of what is in it."""
         self._listings: list[Listing] = []
 
     def put(self, kind: str, item: JsonObject) -> bool:
         """Take in an object and return whether it was news."""
+        if self.has(kind, item):
+            return False
         namespace, name = place_of(item)
         known = self._objects[kind][namespace].get(name)
-        if known is not None and _same_life(known, item) and _version(item) <= _version(known):
-            return False
-        slim = {**_slim(item), "kind": kind}
-        self._objects[kind][namespace][name] = slim
-        if known is not None and _label(known) != _label(slim):
-            self._disown(kind, known)
-        if label := _label(slim):
-            self._children[kind, namespace, label][name] = slim
+        held = _held(kind, item)
+        self._objects[kind][namespace][name] = held
+        if known is not None and known.label != held.label:
+            self._disown(kind, namespace, name, known.label)
+        if held.label:
+            self._children[kind, namespace, held.label][name] = held
         return True
+
+    def has(self, kind: str, item: JsonObject) -> bool:
+        """Return whether an object is known as it is, or a later version of it."""
+        namespace, name = place_of(item)
+        known = self._objects[kind][namespace].get(name)
+        return known is not None and known.uid == item["metadata"].get("uid") and version_of(item) <= known.version
 
     def remove(self, kind: str, item: JsonObject) -> None:
         """Take in that an object is gone; one that was made again under its name stays."""
@@ -46,9 +76,9 @@ class Cache:
             listing.bury(kind, item)
         namespace, name = place_of(item)
         known = self._objects[kind][namespace].get(name)
-        if known is not None and _same_life(known, item):
+        if known is not None and known.uid == item["metadata"].get("uid"):
             del self._objects[kind][namespace][name]
-            self._disown(kind, known)
+            self._disown(kind, namespace, name, known.label)
 
     @contextlib.contextmanager
     def listing(self, kind: str, namespace: str | None) -> Iterator[Listing]:
@@ -62,31 +92,57 @@ class Cache:
 
     def get(self, kind: str, place: Place) -> JsonObject | None:
         """Return an object, None when it is not known."""
-        return self._objects[kind][place[0]].get(place[1])
+        held = self._objects[kind][place[0]].get(place[1])
+        return None if held is None else held.read()
 
-    def in_namespace(self, kind: str, namespace: str) -> list[JsonObject]:
-        """Return the objects of one kind in a namespace."""
-        return list(self._objects[kind][namespace].values())
+    def version(self, kind: str, place: Place) -> int:
+        """Return which version of an object is known, 0 where it is not."""
+        held = self._objects[kind][place[0]].get(place[1])
+        return 0 if held is None else held.version
+
+    def places(self, kind: str, namespace: str | None = None) -> list[Place]:
+        """Return which objects of one kind there are, of all namespaces when none is named."""
+        scopes = list(self._objects[kind]) if namespace is None else [namespace]
+        return [(scope, name) for scope in scopes for name in self._objects[kind][scope]]
+
+    def in_namespace(self, kind: str, namespace: str) -> Mapping[str, JsonObject]:
+        """Return the objects of one kind in a namespace by name, each read when it is looked at."""
+        return _Reading(self._objects[kind][namespace])
 
     def labelled(self, kind: str, namespace: str, label: str) -> list[JsonObject]:
         """Return the objects of one kind in a namespace whose PruneJob label has a value."""
-        return list(self._children.get((kind, namespace, label), {}).values())
+        return [held.read() for held in self._children.get((kind, namespace, label), {}).values()]
 
-    def all(self, kind: str) -> list[JsonObject]:
-        """Return every object of one kind."""
-        return [item for namespace in self._objects[kind].values() for item in namespace.values()]
+    def all(self, kind: str, *, phase: str | None = None) -> Iterator[JsonObject]:
+        """Yield every object of one kind as it is now, or the pods in one phase; each is read when it is its turn."""
+        found = [held for namespace in self._objects[kind].values() for held in namespace.values()]
+        return (held.read() for held in found if phase in (None, held.phase))
 
     def count(self, kind: str) -> int:
         """Return how many objects of one kind there are."""
         return sum(map(len, self._objects[kind].values()))
 
-    def _disown(self, kind: str, item: JsonObject) -> None:
-        namespace, name = place_of(item)
-        key = (kind, namespace, _label(item))
-        siblings = self._children.get(key, {})
+    def _disown(self, kind: str, namespace: str, name: str, label: str) -> None:
+        siblings = self._children.get((kind, namespace, label), {})
         siblings.pop(name, None)
         if not siblings:
-            self._children.pop(key, None)
+            self._children.pop((kind, namespace, label), None)
+
+
+class _Reading(Mapping[str, Any]):
+    """Objects by name, as they are when they are looked at."""
+
+    def __init__(self, held: Mapping[str, _Held]) -> None:
+        self._held = held
+
+    def __getitem__(self, name: str) -> JsonObject:
+        return self._held[name].read()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
 
 
 class Listing:
@@ -103,17 +159,18 @@ class Listing:
         self._buried: set[object] = set()
 
     def page(self, document: JsonObject) -> list[JsonObject]:
-        """Take in a page and return what was news, as the cache holds it: the page itself can go."""
-        self._moment = self._moment or _version(document)
-        news = [self._cache.get(self._kind, place_of(item)) for item in document.get("items") or () if self._news(item)]
-        return [item for item in news if item is not None]
+        """Take in a page and return what was news."""
+        self._moment = self._moment or version_of(document)
+        return [item for item in document.get("items") or () if self._news(item)]
 
     def missing(self) -> list[JsonObject]:
         """Take in that there is no more, and return what nobody had said was gone."""
-        scope = self._cache.all(self._kind) if self._namespace is None else self._cache.in_namespace(
-            self._kind, self._namespace
-        )  # fmt: skip
-        gone = [item for item in scope if place_of(item) not in self._seen and _version(item) <= self._moment]
+        unseen = [
+            place
+            for place in self._cache.places(self._kind, self._namespace)
+            if place not in self._seen and self._cache.version(self._kind, place) <= self._moment
+        ]
+        gone = [item for place in unseen if (item := self._cache.get(self._kind, place)) is not None]
         for item in gone:
             self._cache.remove(self._kind, item)
         return gone
@@ -126,8 +183,8 @@ class Listing:
     def _news(self, item: JsonObject) -> bool:
         place = place_of(item)
         self._seen.add(place)
-        known = self._cache.get(self._kind, place)
-        if item["metadata"].get("uid") in self._buried or (known is not None and _version(known) > self._moment):
+        later = self._cache.version(self._kind, place) > self._moment
+        if item["metadata"].get("uid") in self._buried or later:
             return False
         return self._cache.put(self._kind, item)
 
@@ -137,20 +194,31 @@ def place_of(item: JsonObject) -> Place:
     return str(item["metadata"].get("namespace", "")), str(item["metadata"]["name"])
 
 
-def _slim(item: JsonObject) -> JsonObject:
-    metadata = {key: value for key, value in item["metadata"].items() if key != "managedFields"}
-    return {**item, "metadata": metadata}
-
-
-def _label(item: JsonObject) -> str:
-    return str((item["metadata"].get("labels") or {}).get(LABEL_PRUNEJOB, ""))
-
-
-def _same_life(one: JsonObject, other: JsonObject) -> bool:
-    return bool(one["metadata"].get("uid") == other["metadata"].get("uid"))
-
-
-def _version(item: JsonObject) -> int:
+def version_of(item: JsonObject) -> int:
+    """Return an object's or a list's resource version as a number, 0 for what is none."""
     # Comparable within a kind since Kubernetes 1.35; every server before that used etcd's revision too.
     text = str(item["metadata"].get("resourceVersion", "0"))
     return int(text) if text.isdigit() else 0
+
+
+def _held(kind: str, item: JsonObject) -> _Held:
+    metadata = item["metadata"]
+    slim = _slim(kind, item)
+    return _Held(
+        metadata.get("uid"),
+        version_of(item),
+        str((metadata.get("labels") or {}).get(LABEL_PRUNEJOB, "")),
+        str((item.get("status") or {}).get("phase", "")) if kind == "Pod" else "",
+        # A copy, since orjson's own has room for four times as much.
+        bytes(memoryview(jsontext.dumps(slim))) if kind in _AS_TEXT else slim,
+    )
+
+
+def _slim(kind: str, item: JsonObject) -> JsonObject:
+    """Return an object without what nobody here reads."""
+    metadata = {key: value for key, value in item["metadata"].items() if key != "managedFields"}
+    slim = {**item, "metadata": metadata, "kind": kind}
+    if kind == "Job" and "spec" in item:
+        # Three quarters of a Job. It cannot be edited, and what it was made from is in the PruneJob.
+        slim["spec"] = {key: value for key, value in item["spec"].items() if key != "template"}
+    return slim

@@ -10,7 +10,7 @@ label, which have two for each class.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
@@ -40,7 +40,7 @@ _PERCENTAGES = (
 )  # fmt: skip
 
 
-def of_prunejobs(items: Sequence[JsonObject]) -> Iterator[Metric]:
+def of_prunejobs(items: Iterable[JsonObject]) -> Iterator[Metric]:
     """Yield where each PruneJob stands, and the figures of its finished runs."""
     states = GaugeMetricFamily(
         "coppice_prunejob_state", "1 for the state a PruneJob is in: the reason of its Ready condition.",
@@ -82,7 +82,7 @@ def of_prunejobs(items: Sequence[JsonObject]) -> Iterator[Metric]:
     yield from (speedup, accuracy, artifacts)
 
 
-def of_rollouts(items: Sequence[JsonObject]) -> Iterator[Metric]:
+def of_rollouts(items: Iterable[JsonObject]) -> Iterator[Metric]:
     """Yield where each ModelRollout stands."""
     states = GaugeMetricFamily(
         "coppice_rollout_state", "1 for the state a ModelRollout is in: the reason of its Ready condition.",

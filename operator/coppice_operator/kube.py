@@ -7,23 +7,23 @@ the package that has them costs 25 MiB of memory.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
 import kopf
-import orjson
 from prometheus_client import Counter
 from yarl import URL
 
 from coppice_api.constants import FIELD_MANAGER
+from coppice_operator import jsontext
 from coppice_operator.login import LoginError, log_in
 from coppice_operator.plan import JsonObject
 
 TIMEOUT_SECONDS = 15.0
-LIST_LIMIT = 500
+LIST_LIMIT = 200
+"""Objects a page: what it takes to read one is the most that memory rises by at a start."""
 WATCH_SECONDS = 60
 """A watch ends after this long, and goes on in another: a server that says nothing is noticed shortly after."""
 MAX_EVENT_BYTES = 8 << 20
@@ -188,13 +188,13 @@ class Kube:
         self, method: str, path: str, query: dict[str, str], body: Any = None, content_type: str = "application/json"
     ) -> JsonObject:
         url = URL(self._server + path + (f"?{urlencode(query)}" if query else ""), encoded=True)
-        data = None if body is None else _encoded(body)
+        data = None if body is None else jsontext.dumps(body)
         known = self._authorization
         status, text = await self._send(method, url, path, data, content_type)
         if status == 401 and self._known_anew(known):
             status, text = await self._send(method, url, path, data, content_type)
         try:
-            document = orjson.loads(text)
+            document = jsontext.loads(text)
         except ValueError as error:
             raise KubeError(status, f"{method} {path}: not JSON") from error
         if status >= 400:
@@ -251,7 +251,7 @@ async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 
 def _event(line: bytes, path: str) -> JsonObject:
     try:
-        event = orjson.loads(line)
+        event = jsontext.loads(line)
         if event["type"] == "ERROR":
             raise KubeError(int(event["object"].get("code") or 0), f"WATCH {path}: {event['object'].get('message')}")
         if event["object"]["metadata"]["resourceVersion"]:
@@ -259,14 +259,6 @@ def _event(line: bytes, path: str) -> JsonObject:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise KubeError(0, f"WATCH {path}: no event") from error
     raise KubeError(0, f"WATCH {path}: no event")
-
-
-def _encoded(body: Any) -> bytes:
-    try:
-        return orjson.dumps(body)
-    except TypeError:
-        # Half a character, or an integer beyond 64 bits: not orjson's to judge but the API server's.
-        return json.dumps(body).encode()
 
 
 def collection_path(api_version: str, kind: str, namespace: str | None) -> str:

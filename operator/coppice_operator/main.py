@@ -28,7 +28,7 @@ from coppice_operator.prunejob.presets import Presets
 from coppice_operator.queue import WorkQueue
 from coppice_operator.reconciler import Reconciler
 from coppice_operator.server import application
-from coppice_operator.watching import WATCHED, handlers, watching
+from coppice_operator.watching import WATCHED, handlers, known, watching
 from coppice_operator.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -102,8 +102,8 @@ async def run(options: OperatorOptions) -> None:
         helpers = {"lister": lister.run(), "beat": health.beat()}
         if options.profiling:
             helpers["trace"] = profiling.trace()
-        registry = handlers(cache, lister, reconciler.saw, metrics)
-        async with watching(registry, options.namespaces, lambda: _on_signals(stop)) as watcher:
+        registry, heard = handlers(cache, reconciler.saw), known(cache, lister, metrics)
+        async with watching(registry, heard, options.namespaces, lambda: _on_signals(stop)) as watcher:
             leader = asyncio.create_task(elector.run(lead) if elector else lead(), name="leader")
             others = [asyncio.create_task(item, name=name) for name, item in helpers.items()]
             try:

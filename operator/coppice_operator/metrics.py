@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
@@ -116,8 +116,8 @@ class _Snapshot(Collector):
     leading: bool
     late_seconds: float
     tasks: int
-    prunejobs: list[JsonObject] = field(repr=False)
-    rollouts: list[JsonObject] = field(repr=False)
+    prunejobs: Iterable[JsonObject] = field(repr=False)
+    rollouts: Iterable[JsonObject] = field(repr=False)
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family."""

@@ -60,8 +60,8 @@ class ProgressPoller:
         """Poll for ever."""
         async with aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False) as session:
             while True:
-                running = {subject: address for pod in self._cache.all("Pod") if (found := self._subject(pod))
-                           for subject, address in (found,)}  # fmt: skip
+                pods = self._cache.all("Pod", phase="Running")
+                running = dict(found for pod in pods if (found := self._subject(pod)))
                 for gone in [subject for subject in self._heard if subject not in running]:
                     self._forget(gone)
                 await asyncio.gather(*(self._ask(session, *item) for item in running.items()))

@@ -20,7 +20,7 @@ from coppice_operator.logs import about
 from coppice_operator.metrics import OperatorMetrics
 from coppice_operator.plan import JsonObject, Plan
 from coppice_operator.progress import ProgressPoller, Subject
-from coppice_operator.prunejob.manifest import label_value
+from coppice_operator.prunejob.manifest import label_value, shortened
 from coppice_operator.prunejob.observation import PruneJobObservation, Refusal
 from coppice_operator.prunejob.plan import plan as plan_prunejob
 from coppice_operator.prunejob.presets import Presets
@@ -122,8 +122,8 @@ class Reconciler:
     async def _resync(self) -> None:
         while True:
             for kind in ("PruneJob", "ModelRollout"):
-                for item in self._cache.all(kind):
-                    self._queue.add(Key(kind, *place_of(item)))
+                for place in self._cache.places(kind):
+                    self._queue.add(Key(kind, *place))
             await asyncio.sleep(RESYNC_SECONDS)
 
     async def _work(self, prometheus: Prometheus) -> None:
@@ -196,9 +196,9 @@ class Reconciler:
 
     def _queue_rollouts(self, namespace: str, *, but: str = "") -> None:
         """Have the rollouts of a namespace looked at, all but one where a name is given."""
-        for rollout in self._cache.in_namespace("ModelRollout", namespace):
-            if rollout["metadata"]["name"] != but:
-                self._queue.add(Key("ModelRollout", *place_of(rollout)))
+        for name in self._cache.in_namespace("ModelRollout", namespace):
+            if name != but:
+                self._queue.add(Key("ModelRollout", namespace, name))
 
     def _queue_owner(self, rollout: JsonObject) -> None:
         """Have the PruneJob of a rollout looked at; a status that we wrote does not come back as an event."""
@@ -218,9 +218,7 @@ class Reconciler:
             pods=tuple(pods),
             progress=self.poller.of(namespace, label),
             silent_since=self.poller.silent_since(namespace, label),
-            rollouts={
-                rollout["metadata"]["name"]: rollout for rollout in self._cache.in_namespace("ModelRollout", namespace)
-            },
+            rollouts=self._cache.in_namespace("ModelRollout", namespace),
             refused=refused,
             clock_set_at=self._clock.set_at,
             default_image=self._default_image,
@@ -242,12 +240,12 @@ class Reconciler:
             rollout=item,
             siblings=tuple(
                 other
-                for other in self._cache.in_namespace("ModelRollout", namespace)
-                if other["metadata"]["name"] != name
+                for sibling, other in self._cache.in_namespace("ModelRollout", namespace).items()
+                if sibling != name
             ),
-            workloads=tuple(self._cache.in_namespace("Deployment", namespace)),
+            workloads=tuple(self._cache.in_namespace("Deployment", namespace).values()),
             clusters=views,
-            prunejobs=tuple(self._cache.in_namespace("PruneJob", namespace)),
+            prunejobs=self._cache.in_namespace("PruneJob", namespace).values(),
             published=self.publisher.of(item["metadata"].get("uid", "")),
         )
         now = self._clock.now()
@@ -271,13 +269,13 @@ class Reconciler:
         self._queue_prunejob(subject[0], subject[1])
 
     def _queue_prunejob(self, namespace: str, label: str) -> None:
-        if self._cache.get("PruneJob", (namespace, label)) is not None:
+        names = self._cache.in_namespace("PruneJob", namespace)
+        if label in names:
             self._queue.add(Key("PruneJob", namespace, label))
-            return
-        # The label of a long name is shortened.
-        for item in self._cache.in_namespace("PruneJob", namespace):
-            if label_value(item["metadata"]["name"]) == label:
-                self._queue.add(Key("PruneJob", namespace, item["metadata"]["name"]))
+        elif shortened(label):
+            for name in names:
+                if label_value(name) == label:
+                    self._queue.add(Key("PruneJob", namespace, name))
 
 
 def _state(rollout: JsonObject) -> str | None:

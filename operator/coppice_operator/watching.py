@@ -17,7 +17,7 @@ from coppice_operator.lister import Lister, Watched
 from coppice_operator.login import LOGINS
 from coppice_operator.metrics import OperatorMetrics
 from coppice_operator.plan import JsonObject
-from coppice_operator.unending import persist
+from coppice_operator.unending import Known, persist
 
 _IDENTITY: Any = "coppice-operator"
 """Of a peer among Kopf's; with `standalone` there are none."""
@@ -77,7 +77,7 @@ class _BackOffs:
 
 @contextlib.asynccontextmanager
 async def watching(
-    registry: kopf.OperatorRegistry, namespaces: Sequence[str], on_signals: Callable[[], None]
+    registry: kopf.OperatorRegistry, known: Known, namespaces: Sequence[str], on_signals: Callable[[], None]
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Watch, everywhere when no namespace is named, until the block ends.
 
@@ -85,10 +85,11 @@ async def watching(
 
     Args:
         registry: What is called for each event.
+        known: Asked whether an event needs no call.
         namespaces: Where.
         on_signals: Called once Kopf has put its own handlers of signals in the place of ours.
     """
-    persist()
+    persist(known)
     where: dict[str, Any] = {"namespaces": list(namespaces)} if namespaces else {"clusterwide": True}
     stop = asyncio.Event()
 
@@ -109,27 +110,29 @@ async def watching(
         await asyncio.wait((task,))
 
 
-def handlers(
-    cache: Cache,
-    lister: Lister,
-    saw: Callable[[str, JsonObject], None],
-    metrics: OperatorMetrics,
-) -> kopf.OperatorRegistry:
+def known(cache: Cache, lister: Lister, metrics: OperatorMetrics) -> Known:
+    """Return what hears every event before Kopf does, and says whether the cache has it already."""
+
+    def hear(resource: Any, event_type: str | None, item: JsonObject) -> bool:
+        metrics.saw_event(resource.kind)
+        lister.heard(event_type, item)
+        return event_type != "DELETED" and cache.has(resource.kind, item)
+
+    return hear
+
+
+def handlers(cache: Cache, saw: Callable[[str, JsonObject], None]) -> kopf.OperatorRegistry:
     """Return what Kopf calls for each event.
 
     Args:
         cache: Gets every object.
-        lister: Told of every event.
         saw: Told of what was news.
-        metrics: The same.
     """
     registry = kopf.OperatorRegistry()
     for login in LOGINS:
         kopf.on.login(registry=registry, id=login.__name__, errors=kopf.ErrorsMode.IGNORED)(login)
     for watched in WATCHED:
-        kopf.on.event(*watched.selector, registry=registry, id=watched.kind)(
-            _handler(watched.kind, cache, lister, saw, metrics)
-        )
+        kopf.on.event(*watched.selector, registry=registry, id=watched.kind)(_handler(watched.kind, cache, saw))
     return registry
 
 
@@ -154,13 +157,9 @@ def settings() -> kopf.OperatorSettings:
     return chosen
 
 
-def _handler(
-    kind: str, cache: Cache, lister: Lister, saw: Callable[[str, JsonObject], None], metrics: OperatorMetrics
-) -> Callable[..., Any]:
+def _handler(kind: str, cache: Cache, saw: Callable[[str, JsonObject], None]) -> Callable[..., Any]:
     async def handle(event: Any, **_: Any) -> None:
         item: JsonObject = dict(event["object"])
-        metrics.saw_event(kind)
-        lister.heard(event["type"], item)
         if event["type"] == "DELETED":
             cache.remove(kind, item)
         elif not cache.put(kind, item):

@@ -50,6 +50,11 @@ def label_value(name: str) -> str:
     return f"{name[:54]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+def shortened(label: str) -> bool:
+    """Return whether a label value may be that of a name which is too long."""
+    return len(label) == _MAX_LABEL
+
+
 def owner_reference(prunejob: PruneJob) -> JsonObject:
     """Return the reference that has a child deleted with the PruneJob."""
     return {

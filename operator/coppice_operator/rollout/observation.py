@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -24,7 +24,7 @@ class RolloutObservation:
     """apps/v1 Deployments of its namespace, `kind` filled in."""
     clusters: Mapping[str, ClusterView] = field(default_factory=dict)
     """Other clusters by the names of their Secrets: of those that it needs now."""
-    prunejobs: tuple[JsonObject, ...] = ()
+    prunejobs: Collection[JsonObject] = ()
     """All PruneJobs of its namespace: what they say they left where."""
     answers: Mapping[QueryKey, Answer] = field(default_factory=dict)
     """Answers to what `analysis.due_queries` asked in this pass."""

@@ -16,7 +16,9 @@ _WIDTH, _PANEL, _LEFT, _BAR = 720, 250, 60, 12
 def write(result: dict[str, Any], directory: Path) -> None:
     """Write the document, its data and its picture."""
     directory.mkdir(parents=True, exist_ok=True)
-    sizes, machine = result["sizes"], result["machine"]
+    sizes = result["sizes"]
+    machine = sizes[-1]["machine"]
+    commits = ", ".join(dict.fromkeys(size["machine"]["commit"] for size in sizes))
     (directory / "operator.json").write_text(json.dumps(result, indent=1) + "\n")
     (directory / "operator.svg").write_text(picture(sizes))
     runs = len(sizes[0]["repetitions"]["coppice"])
@@ -24,10 +26,10 @@ def write(result: dict[str, Any], directory: Path) -> None:
         "\n".join(
             [
                 "# Thousands of PruneJobs\n",
-                f"Written by `DOCUMENT=1 make bench-operator` at {machine['time']}, commit {machine['commit']}: "
-                f"{machine['cores']} cores of {machine['cpu']} for everything, API server, etcd and driver included, "
-                f"Python {machine['python']}, load before {machine['load_before']:.1f}. Figures are medians of {runs}; "
-                "both operators ran in turn, each on a fresh control plane.\n",
+                f"Written by `DOCUMENT=1 make bench-operator`, commit {commits}: {machine['cores']} cores of "
+                f"{machine['cpu']} for everything, API server, etcd and driver included, Python {machine['python']}; "
+                f"measured by {machine['time']}, load then {machine['load_before']:.1f}. Figures are medians of {runs};"
+                " both operators ran in turn, each on a fresh control plane.\n",
                 "PruneJobs are created as fast as the API server takes them; one is settled when it has its Job and "
                 "its status. The reference is a small operator in Go on controller-runtime that makes the same number "
                 "of writes (`tests/bench/operator/reference`).\n",

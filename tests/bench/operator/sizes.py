@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import statistics
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from devcluster import Cluster, ClusterOptions
+from tests.bench.machine import ROOT, machine
 from tests.bench.operator import lives
 from tests.bench.operator.build import build_reference
 from tests.bench.operator.candidates import Candidate, candidates, drive
@@ -19,6 +21,7 @@ from tests.integration.operator.support import report
 
 SIZES, QUICK_SIZES = (1000, 5000, 10000), (1000,)
 REPETITIONS = 3
+RESULT = ROOT / "build" / "bench" / "operator.json"
 MOST_LIVES = 1000
 """Whole lives are measured of so many at most: their pods' own writes are what takes the time."""
 _QUIET_SECONDS = 2.0
@@ -26,10 +29,34 @@ _IDLE_SECONDS = 10.0
 
 
 def bench(quick: bool) -> dict[str, Any]:
-    """Return a record for each number of resources: medians over repetitions, and each repetition."""
+    """Return a record for each number of resources: medians over repetitions, and each repetition.
+
+    SIZES= names other numbers. Those that an earlier run has measured, and this one does not, keep their records, so
+    that a long run can be made in parts; each says which commit it is of.
+    """
     reference = build_reference()
-    repetitions = 1 if quick else REPETITIONS
-    return {"sizes": [_size(count, repetitions, reference) for count in (QUICK_SIZES if quick else SIZES)]}
+    kept = {} if quick else {row["n"]: row for row in _earlier()}
+    for count in _sizes(quick):
+        kept[count] = {**_size(count, 1 if quick else REPETITIONS, reference), "machine": machine()}
+        if not quick:
+            # What took an hour is not lost with the rest.
+            RESULT.parent.mkdir(parents=True, exist_ok=True)
+            RESULT.write_text(json.dumps({"sizes": _in_order(kept)}, indent=2) + "\n")
+    return {"sizes": _in_order(kept)}
+
+
+def _sizes(quick: bool) -> tuple[int, ...]:
+    named = os.environ.get("SIZES", "")
+    return tuple(map(int, named.split(","))) if named else QUICK_SIZES if quick else SIZES
+
+
+def _earlier() -> list[dict[str, Any]]:
+    found: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+    return [] if found.get("quick") else list(found.get("sizes", ()))
+
+
+def _in_order(rows: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [rows[count] for count in sorted(rows)]
 
 
 def _size(count: int, repetitions: int, reference: Path) -> dict[str, Any]:

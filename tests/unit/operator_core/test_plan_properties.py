@@ -181,12 +181,10 @@ class Operator:
             return None
         return PruneJobObservation(
             prunejob=item,
-            jobs={job["metadata"]["name"]: job for job in self._cache.in_namespace("Job", NAMESPACE)},
-            pods=tuple(self._cache.in_namespace("Pod", NAMESPACE)),
+            jobs=self._cache.in_namespace("Job", NAMESPACE),
+            pods=tuple(self._cache.in_namespace("Pod", NAMESPACE).values()),
             progress=progress,
-            rollouts={
-                found["metadata"]["name"]: found for found in self._cache.in_namespace("ModelRollout", NAMESPACE)
-            },
+            rollouts=self._cache.in_namespace("ModelRollout", NAMESPACE),
             default_image="coppice:test",
         )
 

@@ -148,8 +148,28 @@ def test_the_cache_leaves_out_what_nobody_reads() -> None:
     fat["metadata"]["managedFields"] = [{"manager": "kubectl"}]
     cache.put("PruneJob", fat)
     assert "managedFields" not in (cache.get("PruneJob", ("default", "digits")) or {})["metadata"]
-    assert [found["metadata"]["name"] for found in cache.in_namespace("PruneJob", "default")] == ["digits"]
-    assert cache.in_namespace("PruneJob", "other") == []
+    assert list(cache.in_namespace("PruneJob", "default")) == ["digits"]
+    assert not cache.in_namespace("PruneJob", "other")
+    job = {**item(), "spec": {"suspend": True, "template": {"spec": {"containers": []}}}}
+    cache.put("Job", job)
+    assert (cache.get("Job", ("default", "digits")) or {})["spec"] == {"suspend": True}
+    assert "template" in job["spec"]
+
+
+def test_the_cache_takes_what_the_api_server_takes() -> None:
+    cache = Cache()
+    odd = {**item(), "status": {"message": "half a character: \ud800"}}
+    cache.put("PruneJob", odd)
+    assert (cache.get("PruneJob", ("default", "digits")) or {})["status"] == odd["status"]
+
+
+def test_the_cache_knows_which_pods_run_without_reading_the_others() -> None:
+    cache = Cache()
+    for name, phase in (("a", "Running"), ("b", "Succeeded"), ("c", "Pending")):
+        cache.put("Pod", {"metadata": {"namespace": "n", "name": name, "uid": name}, "status": {"phase": phase}})
+    assert [pod["metadata"]["name"] for pod in cache.all("Pod", phase="Running")] == ["a"]
+    assert cache.places("Pod") == [("n", "a"), ("n", "b"), ("n", "c")]
+    assert cache.places("Pod", "m") == []
 
 
 class FakeKube:

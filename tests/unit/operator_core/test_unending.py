@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from kopf._cogs.clients import errors, fetching, watching
+from kopf._cogs.clients import api, errors, fetching, watching
 
 from coppice_operator.unending import AGAIN_SECONDS, lists, persist, watches
 from tests.virtual_time import in_virtual_time
 
 EVENT = {"type": "ADDED", "object": {"metadata": {"name": "a"}}}
+ECHO = {"type": "MODIFIED", "object": {"metadata": {"name": "a"}}}
+BOOKMARK = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "9"}}}
 GONE = {"type": "ERROR", "object": {"code": 410}}
 
 
@@ -29,6 +31,11 @@ class Server:
             yield item
         if error is not None:
             raise error
+
+
+def nothing_known(_resource: Any, _event_type: str | None, item: Any) -> bool:
+    assert item["metadata"]["name"]
+    return False
 
 
 async def all_of(stream: AsyncIterator[Any]) -> tuple[list[Any], float]:
@@ -48,40 +55,63 @@ async def all_of(stream: AsyncIterator[Any]) -> tuple[list[Any], float]:
     ids=repr,
 )
 def test_a_watch_that_fails_ends_as_one_whose_history_is_gone(error: Exception) -> None:
-    events, seconds = in_virtual_time(all_of(watches(Server(([EVENT], error)))()))
+    events, seconds = in_virtual_time(all_of(watches(Server(([EVENT], error)), nothing_known)()))
     assert events == [EVENT, GONE]
     assert seconds >= AGAIN_SECONDS
 
 
 @pytest.mark.parametrize("odd", [{"type": "ERROR", "object": {"code": 500}}, {"type": "ADDED"}, {}, "text"], ids=str)
 def test_an_event_that_is_none_ends_the_watch_likewise(odd: Any) -> None:
-    events, seconds = in_virtual_time(all_of(watches(Server(([EVENT, odd, EVENT], None)))()))
+    events, seconds = in_virtual_time(all_of(watches(Server(([EVENT, odd, EVENT], None)), nothing_known)()))
     assert events == [EVENT, GONE]
     assert seconds >= AGAIN_SECONDS
 
 
 def test_an_answer_of_nothing_takes_a_while_and_one_with_events_does_not() -> None:
-    assert in_virtual_time(all_of(watches(Server(([], None)))())) == ([GONE], pytest.approx(AGAIN_SECONDS))
-    assert in_virtual_time(all_of(watches(Server(([EVENT], None)))())) == ([EVENT], pytest.approx(0))
+    assert in_virtual_time(all_of(watches(Server(([], None)), nothing_known)())) == (
+        [GONE],
+        pytest.approx(AGAIN_SECONDS),
+    )
+    assert in_virtual_time(all_of(watches(Server(([EVENT], None)), nothing_known)())) == ([EVENT], pytest.approx(0))
 
 
 def test_a_list_that_fails_is_begun_again_less_and_less_often() -> None:
     gone = errors.APINotFoundError(status=404, headers={})
-    server = Server(([], gone), (["page 1"], gone), ([], ValueError("no JSON")), (["page 1", "page 2"], None))
-    pages, seconds = in_virtual_time(all_of(lists(server)()))
-    assert pages == ["page 1", "page 1", "page 2"]
+    one, two = ([EVENT["object"]], "5"), ([EVENT["object"], EVENT["object"]], "5")
+    server = Server(([], gone), ([one], gone), ([], ValueError("no JSON")), ([one, two], None))
+    pages, seconds = in_virtual_time(all_of(lists(server, nothing_known)()))
+    assert pages == [one, one, two]
     assert seconds == pytest.approx(1 + 2 + 4)
     assert server.asked == 4
 
 
+def test_what_is_known_goes_no_further_and_is_heard_all_the_same() -> None:
+    heard = []
+
+    def known(resource: Any, event_type: str | None, _item: Any) -> bool:
+        heard.append((resource, event_type))
+        return event_type in (None, "MODIFIED")
+
+    # With nothing left to say a watch has not been silent: it is not begun again with a list.
+    events, seconds = in_virtual_time(all_of(watches(Server(([ECHO, ECHO], None)), known)(resource="jobs")))
+    assert (events, seconds) == ([], pytest.approx(0))
+    # Kopf goes on from a bookmark's version, and it is of no object.
+    events, _ = in_virtual_time(all_of(watches(Server(([ECHO, EVENT, BOOKMARK], None)), known)(resource="jobs")))
+    assert events == [EVENT, BOOKMARK]
+    pages, _ = in_virtual_time(all_of(lists(Server(([([ECHO["object"]], "7")], None)), known)(resource="pods")))
+    assert pages == [([], "7")]
+    assert heard == [("jobs", "MODIFIED")] * 3 + [("jobs", "ADDED"), ("pods", None)]
+
+
 def test_it_is_kopf_whose_watches_persist(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "watch_objs", watching.watch_objs)
-    monkeypatch.setattr(fetching, "fetch_objs", fetching.fetch_objs)
-    before = watching.watch_objs
-    persist()
-    once = watching.watch_objs
-    persist()
-    assert before is not once is watching.watch_objs
+    for module, name in ((watching, "watch_objs"), (fetching, "fetch_objs"), (api, "json")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    before = getattr(watching.watch_objs, "__wrapped__", watching.watch_objs)
+    persist(nothing_known)
+    persist(nothing_known)
+    assert watching.watch_objs.__wrapped__ is before
     # What Kopf calls is what was wrapped.
-    for caller, name in ((watching.continuous_watch, "watch_objs"), (watching.continuous_watch, "fetch_objs")):
+    for caller, name in (
+        (watching.continuous_watch, "watch_objs"), (watching.continuous_watch, "fetch_objs"), (api.stream, "json"),
+    ):  # fmt: skip
         assert name in caller.__code__.co_names
