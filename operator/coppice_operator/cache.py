@@ -158,10 +158,10 @@ class Listing:
         self._seen: set[Place] = set()
         self._buried: set[object] = set()
 
-    def page(self, document: JsonObject) -> list[JsonObject]:
-        """Take in a page and return what was news."""
+    def page(self, document: JsonObject) -> list[Place]:
+        """Take in a page and return where there was news: the page itself can go."""
         self._moment = self._moment or version_of(document)
-        return [item for item in document.get("items") or () if self._news(item)]
+        return [place_of(item) for item in document.get("items") or () if self._news(item)]
 
     def missing(self) -> list[JsonObject]:
         """Take in that there is no more, and return what nobody had said was gone."""

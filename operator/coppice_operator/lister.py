@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from coppice_api.constants import LABEL_PRUNEJOB
-from coppice_operator.cache import Cache, Listing
+from coppice_operator.cache import Cache, Listing, Place
 from coppice_operator.kube import Kube, KubeError, collection_path
 from coppice_operator.metrics import OperatorMetrics
 from coppice_operator.plan import JsonObject
@@ -126,12 +126,13 @@ class Lister:
         self._listed_at = self._clock()
         with contextlib.ExitStack() as stack:
             lists: list[tuple[str, Listing]] = []
-            missed: list[tuple[str, JsonObject]] = []
+            news: list[tuple[str, Place]] = []
             for watched in self._watched:
                 for namespace in self._scopes:
                     listing = stack.enter_context(self._cache.listing(watched.kind, namespace))
-                    missed += [(watched.kind, item) for item in await self._take_in(listing, watched, namespace)]
+                    news += [(watched.kind, place) for place in await self._take_in(listing, watched, namespace)]
                     lists.append((watched.kind, listing))
+            missed = [(kind, item) for kind, place in news if (item := self._cache.get(kind, place)) is not None]
             # Parents go before their children and all at once, or a PruneJob that is gone would get a new Job.
             for kind, listing in reversed(lists):
                 gone = listing.missing()
@@ -143,8 +144,8 @@ class Lister:
         for kind, item in missed:
             self._saw(kind, item)
 
-    async def _take_in(self, listing: Listing, watched: Watched, namespace: str | None) -> list[JsonObject]:
-        """Return what was news."""
+    async def _take_in(self, listing: Listing, watched: Watched, namespace: str | None) -> list[Place]:
+        """Return where there was news."""
         path = collection_path(watched.api_version, watched.kind, namespace)
         query = {"labelSelector": LABEL_PRUNEJOB} if watched.labelled else {}
-        return [item async for page in self._kube.pages(path, **query) for item in listing.page(page)]
+        return [place async for page in self._kube.pages(path, **query) for place in listing.page(page)]

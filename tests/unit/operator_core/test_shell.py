@@ -441,7 +441,7 @@ def test_a_list_finds_what_the_watches_missed() -> None:
         news = listing.page(page(item("stays", version=3, uid="stays")))
         news += listing.page(page(item("changes", version=7, uid="changes"), item("comes", version=8, uid="comes")))
         gone = listing.missing()
-    assert [found["metadata"]["name"] for found in news] == ["changes", "comes"]
+    assert [name for _, name in news] == ["changes", "comes"]
     assert [found["metadata"]["name"] for found in gone] == ["goes"]
     assert names(cache) == {"stays", "changes", "comes"}
 
