@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from demo.boards import draw_boards
-from demo.figures import FleetFigures, Prometheus, reduction
+from demo.figures import MIN_WINDOWS, FleetFigures, Prometheus, reduction
 from demo.place import ROOT, Place, client_environment, place
 from demo.shell import DemoError, Kubectl, Program, python, wait_for
 from demo.story import Story, is_true
@@ -28,6 +28,8 @@ DIGITS = ROOT / "examples" / "digits"
 BUILD = ROOT / "build" / "demo"
 FIGURE_SECONDS = 20
 """How long the fleet is watched, before and after."""
+MAX_WATCHES = 4
+"""Times as long where Prometheus misses scrapes."""
 PLACEHOLDER = "http://prometheus.monitoring.svc:9090"
 UNVERIFIED = "unverified"
 
@@ -116,9 +118,13 @@ class Demo:
             beside=self.beside,
         )  # fmt: skip
         self.story.tell(f"watching the {what} model for {FIGURE_SECONDS} s through Prometheus")
-        until = time.monotonic() + FIGURE_SECONDS
-        wait_for("the watch", lambda: time.monotonic() >= until, seconds=FIGURE_SECONDS + 5, beside=self.beside)
-        found = self.prometheus.figures(digest, FIGURE_SECONDS)
+        for times in range(1, MAX_WATCHES + 1):
+            until = time.monotonic() + FIGURE_SECONDS
+            wait_for("the watch", lambda: time.monotonic() >= until, seconds=FIGURE_SECONDS + 5, beside=self.beside)  # noqa: B023
+            found = self.prometheus.figures(digest, times * FIGURE_SECONDS)
+            if len(found.bins_joules) >= MIN_WINDOWS or times == MAX_WATCHES:
+                break
+            self.story.tell("Prometheus missed scrapes, as on a busy machine: watching longer")
         self.story.tell(
             f"{what}: accuracy {found.accuracy:.2%}, {found.energy_joules * 1e3:.3f} mJ per inference "
             f"({found.provenance}), {found.latency_seconds * 1e3:.1f} ms a request"

@@ -14,6 +14,8 @@ from observability.answers import UnansweredError, result_of
 
 BIN_SECONDS = 4
 """Length of the windows that the interval is computed from; the fleet is scraped every second."""
+MIN_WINDOWS = 3
+"""Of which an interval can be made."""
 _RESAMPLES = 2000
 
 
@@ -122,7 +124,7 @@ def reduction(dense: FleetFigures, pruned: FleetFigures) -> tuple[float, tuple[f
     """
     if dense.provenance != pruned.provenance or "," in dense.provenance:
         raise DemoError(f"energies of provenance {dense.provenance!r} and {pruned.provenance!r} make no ratio")
-    if min(len(dense.bins_joules), len(pruned.bins_joules)) < 3:
+    if min(len(dense.bins_joules), len(pruned.bins_joules)) < MIN_WINDOWS:
         raise DemoError("too few windows for an interval: Prometheus missed scrapes")
     draw = random.Random(0)
 

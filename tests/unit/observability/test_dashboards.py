@@ -92,3 +92,12 @@ def test_every_alert_is_tested_both_ways_or_at_least_fires(repository: Path) -> 
 def test_variables_are_put_into_a_query_as_grafana_does() -> None:
     found = answers.substitute('a{n=~"$namespace"}[${__range}] * $price', {"namespace": "x", "__range": "60s"})
     assert found == 'a{n=~"x"}[60s] * $price'
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_the_picture_of_a_dashboard_shows_every_panel_with_data(repository: Path, name: str) -> None:
+    board = json.loads((repository / "dashboards" / f"{name}.json").read_text())
+    # matplotlib draws letters as paths and writes beside them, as comments, what they say.
+    said = re.findall(r"<!-- (.*?) -->", (repository / "docs" / "pictures" / f"{name}.svg").read_text())
+    assert {title for title, _ in answers.queries(board)} <= set(said)
+    assert "no data" not in said
