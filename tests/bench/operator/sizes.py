@@ -25,7 +25,8 @@ RESULT = ROOT / "build" / "bench" / "operator.json"
 MOST_LIVES = 1000
 """Whole lives are measured of so many at most: their pods' own writes are what takes the time."""
 _QUIET_SECONDS = 2.0
-_IDLE_SECONDS = 10.0
+_IDLE_SECONDS, _IDLE_WINDOWS = 10.0, 3
+"""The Job controller may still be at work in the first, and what it writes is news to an operator."""
 
 
 def bench(quick: bool) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def _run(candidate: Candidate, count: int, reference: Path) -> dict[str, Any]:
             time.sleep(_QUIET_SECONDS)
             made = writes(cluster) - before
             peak = peak_rss_bytes(operator.pid)
-            idle["cpu_ratio"] = round(_idle_cpu_ratio(operator.pid), 4)
+            idle["cpu_ratio"] = round(min(_idle_cpu_ratio(operator.pid) for _ in range(_IDLE_WINDOWS)), 4)
             restart = _restart(operator, reference)
             lived = _lives(operator, reference, min(count, MOST_LIVES)) if candidate.lives else None
         finally:
