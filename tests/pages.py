@@ -15,7 +15,7 @@ FROM_A_CHECKOUT = ["README.md", "docs/start.md"]
 ON_A_LAPTOP = ["docs/how-to/own-model.md", "docs/how-to/own-data.md", "docs/how-to/cost.md"]
 """Run in an empty directory, on this machine: tests/e2e/documents/test_how_to.py, the last after docs/start.md."""
 IN_A_CLUSTER = ["docs/how-to/s3.md", "docs/how-to/several-gpus.md", "docs/how-to/kueue.md", "docs/how-to/approve.md",
-                "docs/how-to/rollback.md", "docs/analysis.md"]  # fmt: skip
+                "docs/how-to/rollback.md", "docs/analysis.md", "docs/targets.md"]  # fmt: skip
 """Run against a real API server with the CRDs: tests/integration/documents/test_how_to.py."""
 WITH_HELM = ["docs/how-to/prometheus-operator.md", "docs/how-to/air-gapped.md"]
 """Run with helm against a real API server without anything of ours: tests/integration/chart/test_how_to.py."""

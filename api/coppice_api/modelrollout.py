@@ -163,14 +163,15 @@ class Inject(ApiModel):
     env: EnvName | None = None
     """Environment variable of the container (Deployment, StatefulSet, DaemonSet); MODEL_URI when neither is named."""
     storage_uri: bool | None = None
-    """True: spec.predictor.model.storageUri of an InferenceService."""
+    """True: spec.predictor.model.storageUri of an InferenceService. It takes the bare URI: KServe would look for the
+    digest in the path, so name the directory of each model by its digest."""
 
 
 class Target(ApiModel):
     """One object, or all that a label selector finds, in the rollout's namespace."""
 
     kind: TargetKind = TargetKind.DEPLOYMENT
-    """Deployment, StatefulSet, DaemonSet or InferenceService."""
+    """Deployment, StatefulSet, DaemonSet, or InferenceService of KServe; docs/targets.md has what each means."""
     cluster: DnsSubdomain | None = None
     """Another cluster: the Secret in the rollout's namespace that holds its kubeconfig (key kubeconfig or value) and is
     annotated with coppice.dev/cluster: rollouts. Its targets are in the namespace of the same name there. Absent: the
@@ -192,7 +193,7 @@ class Target(ApiModel):
     ] = None
     """Labels of several objects; one that begins to match while the rollout is under way joins its last wave."""
     container: DnsLabel | None = None
-    """Container that takes the model; may be left out when the pod has only one."""
+    """Container that takes the model; may be left out when the pod has only one. Not for an InferenceService."""
     model: DnsLabel | None = None
     """Which of models[] it takes; may be left out when there is only one."""
     inject: Annotated[
@@ -214,6 +215,10 @@ TARGET_RULES = validations(
     cel(
         "(self.kind == 'InferenceService') == (has(self.inject.storageUri) && self.inject.storageUri)",
         "inject.storageUri is for kind InferenceService, and an InferenceService needs it; other kinds take inject.env",
+    ),
+    cel(
+        "self.kind != 'InferenceService' || !has(self.container)",
+        "targets[].container is for kinds with a pod template: an InferenceService takes the model in storageUri",
     ),
 )
 
@@ -652,6 +657,8 @@ class TargetStatus(StatusModel):
     """False: the field did not exist before, and rolling back removes it."""
     updated_time: Timestamp | None = None
     """When the operator decided to touch it."""
+    unavailable_time: Timestamp | None = None
+    """Since when too few of its pods are available although it had arrived; for kinds that do not say so themselves."""
     message: Message | None = None
     """One sentence on what happened."""
 

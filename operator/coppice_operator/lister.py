@@ -26,6 +26,8 @@ FIRST_RELIST_SECONDS = 30.0
 GATHER_SECONDS = 1.0
 """Between the last sign of a watch that began again and the list that follows it: there is one for each object."""
 _RETRY_SECONDS, _LAST_RETRY_SECONDS = 2.0, 60.0
+ABSENT = frozenset({403, 404})
+"""How the API server refuses a kind that is not there, or not for us."""
 _log = logging.getLogger(__name__)
 
 
@@ -38,6 +40,8 @@ class Watched:
     plural: str
     labelled: bool = False
     """Only objects that carry our label."""
+    optional: bool = False
+    """Another project's: where there is no such kind, or no right to it, it is done without."""
 
     @property
     def selector(self) -> tuple[str, str, str]:
@@ -75,10 +79,15 @@ class Lister:
         self._wanted = asyncio.Event()
         self._known: set[object] = set()
 
+    @property
+    def watched(self) -> Sequence[Watched]:
+        """What there is to watch, once it was listed."""
+        return self._watched
+
     async def prime(self, stop: asyncio.Event) -> None:
         """List everything, however often it takes, or until told to stop."""
         self._listed_at = self._clock()
-        for watched in self._watched:
+        for watched in tuple(self._watched):
             for namespace in self._scopes:
                 while not stop.is_set():
                     try:
@@ -86,9 +95,17 @@ class Lister:
                             await self._take_in(listing, watched, namespace)
                         break
                     except KubeError as error:
+                        if watched.optional and error.status in ABSENT:
+                            self._do_without(watched, error)
+                            break
                         _log.warning("cannot list %s: %s; again in %.0f s", watched.kind, error, _RETRY_SECONDS)
                         with contextlib.suppress(TimeoutError):
                             await asyncio.wait_for(stop.wait(), _RETRY_SECONDS)
+
+    def _do_without(self, watched: Watched, error: KubeError) -> None:
+        if watched in self._watched:
+            _log.info("%s is not watched: %s", watched.kind, error.said)
+        self._watched = tuple(item for item in self._watched if item != watched)
 
     async def run(self) -> None:
         """List again for ever, now and then and whenever it is asked for."""
@@ -130,7 +147,13 @@ class Lister:
             for watched in self._watched:
                 for namespace in self._scopes:
                     listing = stack.enter_context(self._cache.listing(watched.kind, namespace))
-                    news += [(watched.kind, place) for place in await self._take_in(listing, watched, namespace)]
+                    try:
+                        news += [(watched.kind, place) for place in await self._take_in(listing, watched, namespace)]
+                    except KubeError as error:
+                        if watched.optional and error.status in ABSENT:
+                            # Somebody replaces it; its watch begins again by itself.
+                            continue
+                        raise
                     lists.append((watched.kind, listing))
             missed = [(kind, item) for kind, place in news if (item := self._cache.get(kind, place)) is not None]
             # Parents go before their children and all at once, or a PruneJob that is gone would get a new Job.

@@ -95,6 +95,7 @@ async def run(options: OperatorOptions) -> None:
         await lister.prime(stop)
         if stop.is_set():
             return
+        reconciler.unwatched = [watched for watched in WATCHED if watched not in lister.watched]
         health.synced = True
         _log.info("watching %s", ", ".join(options.namespaces) or "every namespace")
 
@@ -110,7 +111,7 @@ async def run(options: OperatorOptions) -> None:
         helpers = {"lister": lister.run(), "beat": health.beat()}
         if options.profiling:
             helpers["trace"] = profiling.trace()
-        registry, heard = handlers(cache, reconciler.saw), known(cache, lister, metrics)
+        registry, heard = handlers(cache, reconciler.saw, lister.watched), known(cache, lister, metrics)
         async with watching(registry, heard, options.namespaces, lambda: _on_signals(stop)) as watcher:
             leader = asyncio.create_task(elector.run(lead) if elector else lead(), name="leader")
             others = [asyncio.create_task(item, name=name) for name, item in helpers.items()]

@@ -17,7 +17,7 @@ from coppice_operator.health import Health
 from coppice_operator.plan import JsonObject, Plan
 from coppice_operator.queue import WorkQueue
 
-KINDS = ("PruneJob", "ModelRollout", "Job", "Pod", "Deployment")
+KINDS = ("PruneJob", "ModelRollout", "Job", "Pod", "Deployment", "StatefulSet", "DaemonSet", "InferenceService")
 
 
 class OperatorMetrics:

@@ -7,15 +7,17 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from coppice_api.constants import LABEL_PRUNEJOB
+from coppice_api.modelrollout import TargetKey, TargetKind
 from coppice_operator.cache import Cache, place_of
 from coppice_operator.clock import Clock
 from coppice_operator.clusters.registry import Clusters
 from coppice_operator.clusters.view import ClusterView
 from coppice_operator.delivery.publisher import Publisher
 from coppice_operator.kube import FencedError, Kube, KubeError, collection_path
+from coppice_operator.lister import ABSENT, Watched
 from coppice_operator.logs import about
 from coppice_operator.metrics import OperatorMetrics
 from coppice_operator.plan import JsonObject, Plan
@@ -27,6 +29,8 @@ from coppice_operator.prunejob.presets import Presets
 from coppice_operator.queue import Key, WorkQueue
 from coppice_operator.refusals import Refusals
 from coppice_operator.rollout.analysis import due_queries
+from coppice_operator.rollout.claims import FINISHED
+from coppice_operator.rollout.kinds import KINDS
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.plan import plan as plan_rollout
 from coppice_operator.rollout.prometheus import Prometheus
@@ -34,6 +38,8 @@ from coppice_operator.rollout.reach import needed
 from coppice_operator.writer import RefusedError, StaleError, Writer
 
 STALE_SECONDS = 0.2
+LOOK_AGAIN_SECONDS = 10.0
+"""How often rollouts look at targets of a kind that nobody watches."""
 RESYNC_SECONDS = 300.0
 """Every object is looked at this often, whatever the watches say."""
 WORKERS = 16
@@ -72,6 +78,8 @@ class Reconciler:
         self._presets = presets or {}
         self._working = False
         self._refusals = Refusals()
+        self.unwatched: Sequence[Watched] = ()
+        """Kinds of other projects that were not there when the watches began."""
         self.poller = ProgressPoller(cache, self._progressed)
         self.publisher = Publisher(kube, lambda *place: self._queue.add(Key("ModelRollout", *place)))
         self.clusters = Clusters(kube, self._queue_rollouts)
@@ -116,7 +124,7 @@ class Reconciler:
                 self._queue_rollouts(namespace)
                 self._queue.add(Key(kind, namespace, name))
                 self._queue_owner(item)
-            case "Deployment":
+            case "Deployment" | "StatefulSet" | "DaemonSet" | "InferenceService":
                 self._queue_rollouts(namespace)
 
     async def _resync(self) -> None:
@@ -235,6 +243,7 @@ class Reconciler:
 
     async def _plan_rollout(self, item: JsonObject, views: dict[str, ClusterView], prometheus: Prometheus) -> Plan:
         namespace, name = place_of(item)
+        missing = await self._look_at_unwatched(item)
         await self._look_for_targets(item)
         observation = RolloutObservation(
             rollout=item,
@@ -243,7 +252,8 @@ class Reconciler:
                 for sibling, other in self._cache.in_namespace("ModelRollout", namespace).items()
                 if sibling != name
             ),
-            workloads=tuple(self._cache.in_namespace("Deployment", namespace).values()),
+            workloads=tuple(body for kind in KINDS for body in self._cache.in_namespace(kind, namespace).values()),
+            missing_kinds=missing,
             clusters=views,
             prunejobs=self._cache.in_namespace("PruneJob", namespace).values(),
             published=self.publisher.of(item["metadata"].get("uid", "")),
@@ -252,16 +262,47 @@ class Reconciler:
         queries = due_queries(dataclasses.replace(observation, clock_set_at=self._clock.set_at), now)
         answers = await prometheus.ask(queries) if queries else {}
         now = self._clock.now()
-        return plan_rollout(dataclasses.replace(observation, answers=answers, clock_set_at=self._clock.set_at), now)
+        made = plan_rollout(dataclasses.replace(observation, answers=answers, clock_set_at=self._clock.set_at), now)
+        if missing is None or _state(item) in FINISHED:
+            return made
+        # Nobody tells of what is not watched.
+        soon = min(made.requeue_after_seconds or LOOK_AGAIN_SECONDS, LOOK_AGAIN_SECONDS)
+        return dataclasses.replace(made, requeue_after_seconds=soon)
+
+    async def _look_at_unwatched(self, rollout: JsonObject) -> Mapping[TargetKind, str] | None:
+        """List the kinds that a rollout names and nobody watches, because they were not there when we started.
+
+        Returns:
+            Of those that are still not there, why; None where the rollout names no such kind.
+        """
+        namespace, _ = place_of(rollout)
+        entries = [*(rollout.get("spec") or {}).get("targets", ()), *(rollout.get("status") or {}).get("targets", ())]
+        named = {entry.get("kind") for entry in entries if not entry.get("cluster")}
+        looked_at = [watched for watched in self.unwatched if watched.kind in named]
+        missing: dict[TargetKind, str] = {}
+        for watched in looked_at:
+            try:
+                with self._cache.listing(watched.kind, namespace) as listing:
+                    async for page in self._kube.pages(collection_path(watched.api_version, watched.kind, namespace)):
+                        listing.page(page)
+                    listing.missing()
+            except KubeError as error:
+                if error.status not in ABSENT:
+                    raise
+                missing[TargetKind(watched.kind)] = _absence(watched, error)
+        return missing if looked_at else None
 
     async def _look_for_targets(self, rollout: JsonObject) -> None:
         """Take in the targets that no watch has told of: a rollout turns back when one is deleted, and watches lag."""
         namespace, _ = place_of(rollout)
         for target in (rollout.get("status") or {}).get("targets") or ():
-            kind, name = target.get("kind", "Deployment"), target["name"]
-            if kind == "Deployment" and not target.get("cluster") and self._cache.get(kind, (namespace, name)) is None:
+            key = TargetKey.read(target)
+            if key is None or key.cluster or key.kind in {watched.kind for watched in self.unwatched}:
+                continue
+            kind, name = key.kind, key.name
+            if self._cache.get(kind, (namespace, name)) is None:
                 # A list, since that is what the watch has the right to.
-                path = collection_path("apps/v1", kind, namespace)
+                path = collection_path(KINDS[kind].api_version, kind, namespace)
                 for found in await self._kube.list_all(path, fieldSelector=f"metadata.name={name}"):
                     self._cache.put(kind, found)
 
@@ -276,6 +317,12 @@ class Reconciler:
             for name in names:
                 if label_value(name) == label:
                     self._queue.add(Key("PruneJob", namespace, name))
+
+
+def _absence(watched: Watched, error: KubeError) -> str:
+    if error.status == 403:
+        return f"the operator may not list {watched.kind}s: {error.said}"
+    return f"the cluster has no kind {watched.kind} ({watched.api_version}): install what brings it"
 
 
 def _state(rollout: JsonObject) -> str | None:

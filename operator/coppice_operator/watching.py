@@ -17,6 +17,7 @@ from coppice_operator.lister import Lister, Watched
 from coppice_operator.login import LOGINS
 from coppice_operator.metrics import OperatorMetrics
 from coppice_operator.plan import JsonObject
+from coppice_operator.rollout.kinds.inference_service import API_VERSION as INFERENCE_SERVICES
 from coppice_operator.unending import Known, persist
 
 _IDENTITY: Any = "coppice-operator"
@@ -28,6 +29,9 @@ WATCHED = (
     Watched("Job", "batch/v1", "jobs", labelled=True),
     Watched("Pod", "v1", "pods", labelled=True),
     Watched("Deployment", "apps/v1", "deployments"),
+    Watched("StatefulSet", "apps/v1", "statefulsets"),
+    Watched("DaemonSet", "apps/v1", "daemonsets"),
+    Watched("InferenceService", INFERENCE_SERVICES, "inferenceservices", optional=True),
     Watched("ModelRollout", API_VERSION, "modelrollouts"),
     Watched("PruneJob", API_VERSION, "prunejobs"),
 )
@@ -121,18 +125,21 @@ def known(cache: Cache, lister: Lister, metrics: OperatorMetrics) -> Known:
     return hear
 
 
-def handlers(cache: Cache, saw: Callable[[str, JsonObject], None]) -> kopf.OperatorRegistry:
+def handlers(
+    cache: Cache, saw: Callable[[str, JsonObject], None], watched: Sequence[Watched] = WATCHED
+) -> kopf.OperatorRegistry:
     """Return what Kopf calls for each event.
 
     Args:
         cache: Gets every object.
         saw: Told of what was news.
+        watched: What there is to watch.
     """
     registry = kopf.OperatorRegistry()
     for login in LOGINS:
         kopf.on.login(registry=registry, id=login.__name__, errors=kopf.ErrorsMode.IGNORED)(login)
-    for watched in WATCHED:
-        kopf.on.event(*watched.selector, registry=registry, id=watched.kind)(_handler(watched.kind, cache, saw))
+    for item in watched:
+        kopf.on.event(*item.selector, registry=registry, id=item.kind)(_handler(item.kind, cache, saw))
     return registry
 
 

@@ -66,10 +66,11 @@ ADVICE: dict[str, str] = {
     "SUPERSEDED": "Nothing: the newer rollout has the targets.",
     "HELD": "Decide: edit the targets yourself, or a new rollout. `status.failureMessage` says what failed.",
     "TARGET_NOT_FOUND": "Look at names and labels in `targets[]`; targets are in the rollout's own namespace.",
-    "TARGET_INVALID": "Name the `container` and `inject.env` that the target has.",
+    "TARGET_INVALID": "Name the `container` and `inject.env` that the target has; the message says what else there is.",
     "CLUSTER_UNREACHABLE": "The message names the cluster and what mends it: its API server, or the Secret with its "
     "kubeconfig. The others go on meanwhile ([several clusters](../how-to/several-clusters.md)).",
-    "TARGET_UNHEALTHY": "Mend the target; the wave goes on by itself.",
+    "KIND_UNAVAILABLE": "Install KServe, or upgrade the chart, whose rules have its kind; asked again every 10 s.",
+    "TARGET_UNHEALTHY": "Mend the target, as the message says; the wave goes on by itself.",
     "MANAGED_BY_GITOPS": "`strategy.delivery: Git` ([GitOps](../gitops.md)), or the annotation "
                          '`coppice.dev/allow-direct: "true"` on the target.',
     "TARGET_CLAIMED": "Wait for the older rollout, or name it in `spec.replaces`.",

@@ -78,7 +78,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [list, watch]
 # Targets of rollouts: one variable of one container.
 - apiGroups: [apps]
-  resources: [deployments]
+  resources: [deployments, statefulsets, daemonsets]
+  verbs: [list, watch, patch]
+# Targets of rollouts where KServe is installed: storageUri. The API server takes the rule without KServe too.
+- apiGroups: [serving.kserve.io]
+  resources: [inferenceservices]
   verbs: [list, watch, patch]
 # What `kubectl describe` shows of a PruneJob or a ModelRollout.
 - apiGroups: [""]

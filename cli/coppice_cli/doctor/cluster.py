@@ -54,6 +54,9 @@ OPERATOR = (
     *_rights("", "services", "create"),
     *_rights("", "pods", "list", "watch"),
     *_rights("apps", "deployments", "list", "watch", "patch"),
+    *_rights("apps", "statefulsets", "list", "watch", "patch"),
+    *_rights("apps", "daemonsets", "list", "watch", "patch"),
+    *_rights("serving.kserve.io", "inferenceservices", "list", "watch", "patch"),
     *_rights("", "events", "get", "create", "patch"),
 )
 """What the chart gives the operator; a test holds this to the chart."""

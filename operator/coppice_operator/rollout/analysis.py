@@ -21,7 +21,6 @@ from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.presets import ANY_DIGEST, promql, settling_seconds
 from coppice_operator.rollout.question import Answer, Purpose, Query, QueryKey
 from coppice_operator.rollout.validation import refusal
-from coppice_operator.rollout.workload import available_pods
 
 MAX_REST = 50
 """So many targets stand for the rest of a larger fleet: their names are in the query."""
@@ -176,7 +175,7 @@ def _query(draft: Draft, analysis: Analysis, check: Check, target: TargetStatus,
         check,
         namespace=draft.namespace,
         targets=targets,
-        available=sum(available_pods(draft.workloads[key]) for key in targets if key in draft.workloads),
+        available=sum(draft.workloads[key].available_pods() for key in targets if key in draft.workloads),
         digest=digest,
         window_seconds=analysis.window_seconds,
         label=analysis.cluster_label,

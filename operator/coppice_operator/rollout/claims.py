@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from coppice_api.constants import Reason
 from coppice_api.modelrollout import Target, TargetKey
 from coppice_operator.plan import JsonObject
+from coppice_operator.rollout.kinds import Workload
 from coppice_operator.rollout.selection import chooses
 
 FINISHED = frozenset({Reason.ROLLED_OUT, Reason.ROLLED_BACK, Reason.SUPERSEDED, Reason.HELD})
@@ -25,7 +26,7 @@ _TARGETS = TypeAdapter(list[Target])
 def claims(
     rollout: JsonObject,
     siblings: Iterable[JsonObject],
-    workloads: Mapping[TargetKey, JsonObject],
+    workloads: Mapping[TargetKey, Workload],
     targets: Iterable[TargetKey],
 ) -> dict[TargetKey, str]:
     """Return which of `targets` another rollout has, and that rollout's name."""
@@ -81,7 +82,7 @@ def _age(rollout: JsonObject) -> tuple[str, str]:
     return (rollout["metadata"].get("creationTimestamp") or "", rollout["metadata"]["name"])
 
 
-def _targets(sibling: JsonObject, workloads: Mapping[TargetKey, JsonObject]) -> set[TargetKey]:
+def _targets(sibling: JsonObject, workloads: Mapping[TargetKey, Workload]) -> set[TargetKey]:
     if has_begun(sibling):
         return frozen_targets(sibling)
     try:

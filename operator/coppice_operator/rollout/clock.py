@@ -30,7 +30,8 @@ def anew(status: ModelRolloutStatus, now: datetime, set_at: datetime | None) -> 
         return stamp if moment is None or kept else timestamp(begun(moment, now, set_at))
 
     def target(item: TargetStatus) -> TargetStatus:
-        return item.model_copy(update={"updated_time": moved(item.updated_time)})
+        moments = {"updated_time": moved(item.updated_time), "unavailable_time": moved(item.unavailable_time)}
+        return item.model_copy(update=moments)
 
     def check(item: CheckStatus) -> CheckStatus:
         return item.model_copy(update={"checked_time": moved(item.checked_time)})

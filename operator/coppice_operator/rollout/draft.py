@@ -31,11 +31,12 @@ from coppice_operator.plan import Action, Event, EventType, JsonObject, Plan
 from coppice_operator.reading import read
 from coppice_operator.rollout.claims import FINISHED
 from coppice_operator.rollout.clock import anew, told_anew
+from coppice_operator.rollout.kinds import KINDS, Where, Workload, by_key
+from coppice_operator.rollout.kinds.pod_template import DEFAULT_ENV
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.reach import down_of
-from coppice_operator.rollout.selection import chooses, env_name
+from coppice_operator.rollout.selection import chooses
 from coppice_operator.rollout.summaries import summaries
-from coppice_operator.rollout.workload import by_key
 
 SOON_SECONDS = 0.1
 """There is more to do as soon as this status is stored."""
@@ -70,7 +71,7 @@ class Draft:
     stored: ModelRolloutStatus
     observation: RolloutObservation
     now: datetime
-    workloads: dict[TargetKey, JsonObject]
+    workloads: dict[TargetKey, Workload]
     targets: list[TargetStatus]
     checks: dict[tuple[str, TargetKey], CheckStatus]
     """By (check, target)."""
@@ -111,16 +112,20 @@ class Draft:
         if stored.state not in FINISHED:
             stored = anew(stored, now, observation.clock_set_at)
         down = down_of(_named_clusters(rollout.spec, stored), observation.clusters)
-        workloads = by_key(observation.workloads)
+
+        def told(body: JsonObject) -> JsonObject:
+            return told_anew(body, now, observation.clock_set_at)
+
+        workloads = by_key(observation.workloads, told)
         for name, view in observation.clusters.items():
             if name not in down:
-                workloads |= by_key(view.workloads, name)
+                workloads |= by_key(view.workloads, told, name)
         return cls(
             rollout=rollout,
             stored=stored,
             observation=observation,
             now=now,
-            workloads={key: told_anew(workload, now, observation.clock_set_at) for key, workload in workloads.items()},
+            workloads=workloads,
             targets=list(stored.targets),
             checks={(entry.name, entry.target_key): entry for entry in stored.checks},
             wave=stored.wave,
@@ -158,14 +163,20 @@ class Draft:
         """Return the model a frozen target takes."""
         return next((model for model in self.spec.models if model.name == target.model), self.spec.models[0])
 
-    def env_of(self, target: TargetStatus) -> str:
-        """Return the variable of a frozen target: that of the entry of spec.targets that chooses it.
+    def reference_of(self, target: TargetStatus) -> str:
+        """Return what a frozen target holds with its model."""
+        return KINDS[target.kind].reference(self.model_of(target))
+
+    def where_of(self, target: TargetStatus) -> Where:
+        """Return the field of a frozen target: that of the entry of spec.targets that chooses it.
 
         When labels or spec.targets were edited after the first wave began, the first entry stands in.
         """
+        if target.container is None:
+            return Where()
         workload = self.workloads.get(target.key)
         chosen = (entry for entry in self.spec.targets if workload is not None and chooses(entry, target.key, workload))
-        return env_name(next(chosen, self.spec.targets[0]))
+        return Where(target.container, next(chosen, self.spec.targets[0]).inject.env or DEFAULT_ENV)
 
     def change_targets(self, change: Callable[[TargetStatus], TargetStatus]) -> None:
         """Replace every target by what `change` makes of it."""

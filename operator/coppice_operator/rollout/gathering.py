@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from coppice_operator.conditions import instant
-from coppice_operator.plan import JsonObject
-from coppice_operator.rollout.workload import condition
+from coppice_operator.rollout.kinds import Workload
 
 GATHER = timedelta(seconds=3)
 """The first that has arrived waits no longer than this for others."""
 
 
-def seconds_to_wait(arrived: Sequence[JsonObject], *, moving: int, most: int, now: datetime) -> float:
+def seconds_to_wait(arrived: Sequence[Workload], *, moving: int, most: int, now: datetime) -> float:
     """Return how long targets that have arrived may wait for those that will; 0 when they are told of now.
 
     Args:
@@ -28,7 +26,7 @@ def seconds_to_wait(arrived: Sequence[JsonObject], *, moving: int, most: int, no
     """
     if not moving or 2 * len(arrived) >= most:
         return 0.0
-    since = [instant((condition(workload, "Progressing") or {}).get("lastUpdateTime")) for workload in arrived]
+    since = [workload.arrived_at() for workload in arrived]
     first = min((moment for moment in since if moment is not None), default=None)
     # A clock that is ahead of ours must hold nothing up.
     if first is None or first > now:

@@ -18,7 +18,6 @@ from coppice_operator.delivery.change import Change, Edit, Outcome
 from coppice_operator.delivery.message import back_message, forward_message
 from coppice_operator.plan import ApplyObject, EventType, JsonPatchObject, PublishToGit
 from coppice_operator.rollout.draft import IN_TRANSITION, RETRY_SECONDS, Draft, Verdict
-from coppice_operator.rollout.manifest import model_value
 from coppice_operator.rollout.verdicts import Failure
 
 FORWARD = frozenset({TargetState.UPDATING, TargetState.UPDATED})
@@ -157,8 +156,8 @@ def _edit(draft: Draft, target: TargetStatus) -> Edit:
         kind=str(target.kind),
         name=target.name,
         container=target.container or "",
-        env=draft.env_of(target) if target.container else None,
-        value=model_value(draft.model_of(target)),
+        env=draft.where_of(target).env,
+        value=draft.reference_of(target),
         previous=(target.previous_value or "") if target.previous_value_set else None,
     )
 

@@ -13,7 +13,9 @@ from coppice_operator.rollout.selection import MAX_TARGETS, SelectionError, sele
 def join(draft: Draft) -> None:
     """Append what spec.targets choose now and did not when the first wave began; nothing where that is in doubt."""
     try:
-        chosen = select(draft.spec.targets, draft.spec.models, draft.workloads, draft.down)
+        chosen = select(
+            draft.spec.targets, draft.spec.models, draft.workloads, draft.down, draft.observation.missing_kinds
+        )
     except SelectionError:
         # What is wrong with a target that was there before is found where that target is observed.
         return
@@ -23,7 +25,7 @@ def join(draft: Draft) -> None:
             kind=one.key.kind,
             name=one.key.name,
             cluster=one.key.cluster,
-            container=one.container,
+            container=one.where.container,
             model=one.model,
             state=TargetState.PENDING,
             wave=draft.waves,

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from coppice_api.modelrollout import TargetKind
 from coppice_operator.clusters.view import ClusterView
 from coppice_operator.delivery.change import Outcome
 from coppice_operator.plan import JsonObject
@@ -21,7 +22,9 @@ class RolloutObservation:
     siblings: tuple[JsonObject, ...] = ()
     """All other ModelRollouts of its namespace."""
     workloads: tuple[JsonObject, ...] = ()
-    """apps/v1 Deployments of its namespace, `kind` filled in."""
+    """Everything of its namespace that may be a target or be made for one, `kind` filled in."""
+    missing_kinds: Mapping[TargetKind, str] | None = None
+    """Kinds that the rollout names and the own cluster has not, and why; None where every kind is watched."""
     clusters: Mapping[str, ClusterView] = field(default_factory=dict)
     """Other clusters by the names of their Secrets: of those that it needs now."""
     prunejobs: Collection[JsonObject] = ()

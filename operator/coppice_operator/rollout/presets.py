@@ -1,8 +1,8 @@
 """The queries that come with Coppice: a table of what is measured, by what, and how it becomes PromQL.
 
-Prometheus attaches `namespace` and `pod` to what it scrapes; the pods of a Deployment are named
-<deployment>-<hash of the template>-<five characters>. What the target's pods do not all tell is no number: every
-available pod has to report each metric of a preset, so that the half that works cannot speak for the rest.
+Prometheus attaches `namespace` and `pod` to what it scrapes; how the pods of a target are named is its kind's to say.
+What the target's pods do not all tell is no number: every available pod has to report each metric of a preset, so that
+the half that works cannot speak for the rest.
 
 Names of metrics and labels are those that the projects publish: NVIDIA's DCGM exporter 4.6 (default counters), Kepler
 0.10 and later (docs/user/metrics.md), vLLM 0.9 and later (usage/metrics), Triton 2.30 and later (user_guide/metrics),
@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coppice_api.modelrollout import Check, CheckPreset, ClusterLabel, Comparison, TargetKey
+from coppice_operator.rollout.kinds import KINDS
 from coppice_operator.rollout.promql import Fleet, Metric, filled, quoted
 
 ANY_DIGEST = ".+"
@@ -210,18 +211,25 @@ def promql(
         window_seconds: How far back to look.
         label: How series of several clusters are told apart; the targets are all of one.
     """
-    # The dot is the only character of a Kubernetes name that a regular expression reads otherwise.
-    names = "|".join(target.name.replace(".", r"\.") for target in targets)
-    pattern = f"({names})" if len(targets) > 1 else names
+    pattern = _either([target.name for target in targets])
     window, cluster = f"{window_seconds}s", targets[0].cluster or (label.own if label else "")
     if check.query is not None:
         target = pattern if check.compare is Comparison.CANARY else targets[0].name
         return filled(check.query, namespace=namespace, target=target, cluster=cluster, digest=digest, window=window)
     preset = PRESETS[CheckPreset(check.preset or "")]
-    fleet = Fleet(namespace, pattern + "-[a-z0-9]+-[a-z0-9]+", digest, available, window,
+    kinds = list(dict.fromkeys(target.kind for target in targets))
+    pods = [KINDS[kind].pods(_either([target.name for target in targets if target.kind is kind])) for kind in kinds]
+    fleet = Fleet(namespace, "|".join(pods), digest, available, window,
                   f'{label.name}="{quoted(cluster)}"' if label else "")  # fmt: skip
     reporting = [f"and on() ({fleet.reporting(metric)})" for metric in preset.metrics]
     return " ".join([f"({preset.expression(fleet)})", *reporting])
+
+
+def _either(names: Sequence[str]) -> str:
+    """Return the regular expression of any of these names."""
+    # The dot is the only character of a Kubernetes name that a regular expression reads otherwise.
+    pattern = "|".join(name.replace(".", r"\.") for name in names)
+    return f"({pattern})" if len(names) > 1 else pattern
 
 
 def settling_seconds(check: Check, window_seconds: int) -> int:

@@ -12,7 +12,8 @@ from datetime import timedelta
 
 from coppice_api.constants import ANNOTATION_ALLOW_DIRECT, ANNOTATION_ALLOW_HARDWARE, Reason
 from coppice_api.modelrollout import Approval, TargetKey, TargetState, TargetStatus
-from coppice_operator.plan import EventType, JsonObject
+from coppice_operator.conditions import instant
+from coppice_operator.plan import EventType
 from coppice_operator.rollout.analysis import Purpose, bake_end, canary_fault, due_at, watched
 from coppice_operator.rollout.claims import claims
 from coppice_operator.rollout.draft import RETRY_SECONDS, SOON_SECONDS, Draft, Verdict, stamp
@@ -22,27 +23,21 @@ from coppice_operator.rollout.gitops import allows_direct, gitops_owner
 from coppice_operator.rollout.hardware import hardware_mismatch
 from coppice_operator.rollout.history import revisions
 from coppice_operator.rollout.joining import join
-from coppice_operator.rollout.manifest import model_value, set_env
+from coppice_operator.rollout.kinds import FieldUnreadableError, Workload
 from coppice_operator.rollout.reach import held
 from coppice_operator.rollout.rollback import fail
 from coppice_operator.rollout.selection import SelectionError, select
 from coppice_operator.rollout.validation import other_result
 from coppice_operator.rollout.verdicts import Failure, accepted, holding, new_wave, record_answers, without_baseline
 from coppice_operator.rollout.waves import cumulative_sizes, wave_of
-from coppice_operator.rollout.workload import (
-    FieldUnreadableError,
-    complete,
-    deadline_exceeded,
-    env_field,
-    unavailable_for,
-    unhealthy,
-)
 
 
 def begin(draft: Draft) -> Verdict | None:
     """Choose the targets and begin the first wave; a Verdict says why not."""
     try:
-        chosen = select(draft.spec.targets, draft.spec.models, draft.workloads, draft.down)
+        chosen = select(
+            draft.spec.targets, draft.spec.models, draft.workloads, draft.down, draft.observation.missing_kinds
+        )
     except SelectionError as error:
         draft.targets, draft.waves = [], 0
         return _stalled(error.reason, error.message)
@@ -56,7 +51,7 @@ def begin(draft: Draft) -> Verdict | None:
             kind=one.key.kind,
             name=one.key.name,
             cluster=one.key.cluster,
-            container=one.container,
+            container=one.where.container,
             model=one.model,
             state=TargetState.PENDING,
             wave=wave_of(index, sizes),
@@ -125,11 +120,11 @@ def _blocked(draft: Draft) -> Verdict | None:
         key: owner
         for key in pending
         if not through_git(draft)
-        and (owner := gitops_owner(draft.workloads[key]))
-        and not allows_direct(draft.workloads[key])
+        and (owner := gitops_owner(draft.workloads[key].body))
+        and not allows_direct(draft.workloads[key].body)
     }
     models = {target.key: draft.model_of(target) for target in draft.targets}
-    elsewhere = {key: fault for key in pending if (fault := hardware_mismatch(models[key], draft.workloads[key]))}
+    elsewhere = {key: fault for key in pending if (fault := hardware_mismatch(models[key], draft.workloads[key].body))}
     messages = (
         elsewhere
         | {key: f"{owner} owns it" for key, owner in owned.items()}
@@ -186,7 +181,7 @@ def observe_targets(draft: Draft) -> Failure | None:
         if workload is None:
             return Failure(Reason.TARGET_NOT_FOUND, f"{target.key} was deleted during the rollout")
         try:
-            value = env_field(workload, target.container or "", draft.env_of(target)).value
+            value = workload.held(draft.where_of(target))
         except FieldUnreadableError as error:
             return Failure(Reason.TARGET_INVALID, str(error))
         seen = _observe(draft, target, workload, value)
@@ -216,41 +211,45 @@ def _gathered(draft: Draft, targets: list[TargetStatus]) -> list[TargetStatus]:
     return [before if target.key in arrived else target for before, target in zip(draft.targets, targets, strict=True)]
 
 
-def _observe(draft: Draft, target: TargetStatus, workload: JsonObject, value: str | None) -> TargetStatus | Failure:
+def _observe(draft: Draft, target: TargetStatus, workload: Workload, value: str | None) -> TargetStatus | Failure:
     if target.state not in (TargetState.UPDATING, TargetState.UPDATED):
         return target
-    env, ours = draft.env_of(target), model_value(draft.model_of(target))
+    where, ours = draft.where_of(target), draft.reference_of(target)
     previous = (target.previous_value or "") if target.previous_value_set else None
     waiting_for_our_write = target.state is TargetState.UPDATING and value == previous
     if value != ours and not waiting_for_our_write:
-        return Failure(Reason.TARGET_CLAIMED, f"somebody else changed {env} of {target.key} during the rollout")
+        return Failure(Reason.TARGET_CLAIMED, f"somebody else changed {where} of {target.key} during the rollout")
     deadline = timedelta(seconds=draft.spec.strategy.progress_deadline_seconds)
+    hint = workload.hint()
     late = Failure(
         Reason.PROGRESS_DEADLINE_EXCEEDED,
-        f"{target.key} did not become available with the new model within its deadline",
+        f"{target.key} did not become available with the new model within its deadline" + (f"; {hint}" if hint else ""),
     )
     if target.state is TargetState.UPDATED:
         # Somebody may have changed it since: what does not come up again with the model is no target that serves it.
-        gone = unavailable_for(workload, draft.now) > deadline or deadline_exceeded(workload)
-        return late if gone else target
-    if value == ours and complete(workload):
+        target = _watched_over(draft, target, workload)
+        since = workload.down_since() or instant(target.unavailable_time)
+        gone = since is not None and draft.now - since > deadline
+        return late if gone or workload.failed() else target
+    if value == ours and workload.complete(ours):
         return target.model_copy(update={"state": TargetState.UPDATED, "message": None})
     if (draft.since(target.updated_time) > deadline and not draft.deadlines_rest) or (
-        value == ours and deadline_exceeded(workload)
+        value == ours and workload.failed()
     ):
         return late
     if value != ours:
-        draft.actions.append(
-            set_env(
-                target.key,
-                namespace=draft.namespace,
-                container=target.container or "",
-                env=env,
-                value=ours,
-            )
-        )
+        draft.actions.append(workload.giving(where, ours))
     draft.wake_after((deadline - draft.since(target.updated_time)) / timedelta(seconds=1) + 1)
     return target
+
+
+def _watched_over(draft: Draft, target: TargetStatus, workload: Workload) -> TargetStatus:
+    """Remember since when a target that has arrived is down, where nobody else does."""
+    if not workload.down() or workload.down_since() is not None:
+        return target.model_copy(update={"unavailable_time": None})
+    deadline = draft.spec.strategy.progress_deadline_seconds
+    draft.wake_after(deadline - draft.since(target.unavailable_time) / timedelta(seconds=1) + 1)
+    return target.model_copy(update={"unavailable_time": target.unavailable_time or stamp(draft)})
 
 
 def _touch(draft: Draft) -> Verdict:
@@ -266,7 +265,7 @@ def _touch(draft: Draft) -> Verdict:
         if target.wave != draft.wave or target.state is not TargetState.PENDING or target.cluster in draft.down:
             targets.append(target)
             continue
-        fault = unhealthy(draft.workloads[target.key])
+        fault = draft.workloads[target.key].unhealthy()
         target = target.model_copy(update={"message": fault})
         if fault:
             ill.append(fault)
@@ -293,7 +292,7 @@ def _touch(draft: Draft) -> Verdict:
 
 def _touched(draft: Draft, target: TargetStatus) -> TargetStatus:
     """Remember what the target holds; the write follows when this is stored."""
-    value = env_field(draft.workloads[target.key], target.container or "", draft.env_of(target)).value
+    value = draft.workloads[target.key].held(draft.where_of(target))
     return target.model_copy(
         update={
             "state": TargetState.UPDATING,
@@ -320,7 +319,7 @@ def _bake(draft: Draft) -> Verdict:
         for target in draft.targets
         if target.state is TargetState.UPDATED
         and target.cluster not in draft.down
-        and not complete(draft.workloads[target.key])
+        and not draft.workloads[target.key].complete(draft.reference_of(target))
     ]
     if restarting:
         draft.wake_after(RETRY_SECONDS)

@@ -15,7 +15,7 @@ from coppice_operator.clusters.view import ClusterView, Kinds
 from coppice_operator.conditions import timestamp
 from coppice_operator.plan import EventType, JsonObject
 from coppice_operator.rollout.claims import FINISHED
-from coppice_operator.rollout.manifest import api_version
+from coppice_operator.rollout.kinds import KINDS
 
 if TYPE_CHECKING:
     from coppice_operator.rollout.draft import Draft
@@ -38,7 +38,9 @@ def needed(rollout: JsonObject) -> dict[str, Kinds]:
         # Entries of spec.targets may have no name.
         key = TargetKey.read(entry)
         if key is not None and key.cluster:
-            found.setdefault(key.cluster, set()).add((api_version(key.kind), str(key.kind)))
+            kinds = found.setdefault(key.cluster, set())
+            # With what is made for targets of the kind.
+            kinds |= {(KINDS[kind].api_version, str(kind)) for kind in (key.kind, *KINDS[key.kind].made_of)}
     return {name: frozenset(kinds) for name, kinds in found.items()}
 
 

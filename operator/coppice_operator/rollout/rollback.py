@@ -13,9 +13,8 @@ from coppice_api.modelrollout import OnFailure, TargetState, TargetStatus
 from coppice_operator.plan import EventType
 from coppice_operator.rollout.draft import MAX_MESSAGE_LENGTH, SOON_SECONDS, Draft, Verdict, stamp
 from coppice_operator.rollout.git import brought_back, committed_since, through_git
-from coppice_operator.rollout.manifest import model_value, remove_env, set_env
+from coppice_operator.rollout.kinds import FieldUnreadableError
 from coppice_operator.rollout.verdicts import Failure
-from coppice_operator.rollout.workload import FieldUnreadableError, complete, env_field
 
 SETTLE = timedelta(seconds=5)
 """A write of the way forward may have landed without the watch having shown it yet: a target that seems to have
@@ -108,18 +107,18 @@ def _observe(draft: Draft, target: TargetStatus) -> TargetStatus:
     workload = draft.workloads.get(target.key)
     if workload is None:
         return _blocked(target, "it no longer exists")
-    container, env = target.container or "", draft.env_of(target)
+    where = draft.where_of(target)
     try:
-        field = env_field(workload, container, env)
+        value = workload.held(where)
     except FieldUnreadableError as error:
         return _blocked(target, f"not taken back: {error}")
     previous = (target.previous_value or "") if target.previous_value_set else None
-    ours = model_value(draft.model_of(target))
-    if field.value == previous:
+    ours = draft.reference_of(target)
+    if value == previous:
         if not brought_back(draft):
             # What the branch has may not have come to the target yet.
             return target
-        if complete(workload):
+        if workload.complete(previous):
             settled = draft.since(target.updated_time)
             if through_git(draft):
                 settled = min(settled, committed_since(draft))
@@ -128,19 +127,16 @@ def _observe(draft: Draft, target: TargetStatus) -> TargetStatus:
                 return target
             return target.model_copy(update={"state": TargetState.ROLLED_BACK, "message": None})
         if _late(draft, target):
-            return _blocked(target, "it has the model it had, but did not become available in time")
+            hint = workload.hint()
+            return _blocked(
+                target,
+                "it has the model it had, but did not become available in time" + (f"; {hint}" if hint else ""),
+            )
         _wake_at_deadline(draft, target)
         return target
-    if field.value != ours:
-        return _blocked(target, f"somebody else changed {env}, so it was left alone")
-    if previous is None:
-        draft.actions.append(
-            remove_env(target.key, namespace=draft.namespace, container=container, env=env, value=ours, field=field)
-        )
-    else:
-        draft.actions.append(
-            set_env(target.key, namespace=draft.namespace, container=container, env=env, value=previous)
-        )
+    if value != ours:
+        return _blocked(target, f"somebody else changed {where}, so it was left alone")
+    draft.actions.append(workload.removing(where, ours) if previous is None else workload.giving(where, previous))
     if _late(draft, target):
         # Keep trying, but let the others pass.
         return target.model_copy(update={"message": "the API server does not accept the value it had"})

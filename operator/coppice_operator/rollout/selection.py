@@ -17,11 +17,10 @@ from coppice_api.modelrollout import (
     SelectorRequirement,
     Target,
     TargetKey,
+    TargetKind,
 )
-from coppice_operator.plan import JsonObject
-from coppice_operator.rollout.workload import FieldUnreadableError, container_names, env_field
+from coppice_operator.rollout.kinds import FieldUnreadableError, Where, Workload
 
-DEFAULT_ENV = "MODEL_URI"
 MAX_TARGETS = 1000
 """status.targets holds no more."""
 
@@ -31,8 +30,7 @@ class Chosen:
     """One concrete target."""
 
     key: TargetKey
-    container: str
-    env: str
+    where: Where
     model: str
 
 
@@ -48,8 +46,9 @@ class SelectionError(Exception):
 def select(
     targets: Sequence[Target],
     models: Sequence[RolloutModel],
-    workloads: Mapping[TargetKey, JsonObject],
+    workloads: Mapping[TargetKey, Workload],
     down: Container[str | None] = (),
+    missing: Mapping[TargetKind, str] | None = None,
 ) -> tuple[Chosen, ...]:
     """Return the chosen workloads, ordered by name.
 
@@ -58,15 +57,18 @@ def select(
         models: spec.models.
         workloads: All of the namespace.
         down: Clusters that nobody can look into now: what is chosen there is found out when they are back.
+        missing: Kinds that the operator's own cluster has not, and why.
 
     Raises:
-        SelectionError: TargetNotFound or TargetInvalid.
+        SelectionError: TargetNotFound, TargetInvalid or KindUnavailable.
     """
     chosen: dict[TargetKey, tuple[int, Chosen]] = {}
     for index, target in enumerate(targets):
         model = _model_name(target, models, index)
         if target.cluster in down:
             continue
+        if target.cluster is None and (absence := (missing or {}).get(target.kind)):
+            raise SelectionError(Reason.KIND_UNAVAILABLE, f"targets[{index}]: {absence}")
         for key in _keys(target, workloads, index):
             one = _choose(key, workloads[key], target, model)
             earlier, other = chosen.setdefault(key, (index, one))
@@ -85,18 +87,13 @@ def select(
     return tuple(chosen[key][1] for key in sorted(chosen))
 
 
-def env_name(target: Target) -> str:
-    """Return the environment variable that carries the model reference."""
-    return target.inject.env or DEFAULT_ENV
-
-
-def chooses(target: Target, key: TargetKey, workload: JsonObject) -> bool:
+def chooses(target: Target, key: TargetKey, workload: Workload) -> bool:
     """Return whether an entry of spec.targets chooses this workload."""
     if (key.kind, key.cluster) != (target.kind, target.cluster):
         return False
     if target.name is not None:
         return key.name == target.name
-    return target.selector is not None and matches(target.selector, workload["metadata"].get("labels") or {})
+    return target.selector is not None and matches(target.selector, workload.body["metadata"].get("labels") or {})
 
 
 def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
@@ -121,7 +118,7 @@ def _holds(requirement: SelectorRequirement, labels: Mapping[str, str]) -> bool:
             return requirement.key not in labels
 
 
-def _keys(target: Target, workloads: Mapping[TargetKey, JsonObject], index: int) -> list[TargetKey]:
+def _keys(target: Target, workloads: Mapping[TargetKey, Workload], index: int) -> list[TargetKey]:
     found = [key for key, workload in workloads.items() if chooses(target, key, workload)]
     if found:
         return sorted(found)
@@ -152,16 +149,10 @@ def _model_name(target: Target, models: Sequence[RolloutModel], index: int) -> s
     return target.model
 
 
-def _choose(key: TargetKey, workload: JsonObject, target: Target, model: str) -> Chosen:
-    containers = container_names(workload)
-    if target.container is None and len(containers) != 1:
-        raise SelectionError(
-            Reason.TARGET_INVALID,
-            f"{key} has several containers ({', '.join(containers)}): name one in targets[].container",
-        )
-    container = target.container or containers[0]
+def _choose(key: TargetKey, workload: Workload, target: Target, model: str) -> Chosen:
     try:
-        env_field(workload, container, env_name(target))
+        where = workload.where(target)
+        workload.held(where)
     except FieldUnreadableError as error:
         raise SelectionError(Reason.TARGET_INVALID, str(error)) from error
-    return Chosen(key, container, env_name(target), model)
+    return Chosen(key, where, model)

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from coppice_api.base import Provenance
 from coppice_api.constants import Reason
-from coppice_api.modelrollout import Claim, Delivery, ModelRolloutSpec, RolloutModel, TargetKind
+from coppice_api.modelrollout import Claim, Delivery, ModelRolloutSpec, RolloutModel
 from coppice_operator.plan import JsonObject
 
 _RANK = {Provenance.SIMULATED: 0, Provenance.ESTIMATED: 1, Provenance.MEASURED: 2}
@@ -59,18 +59,6 @@ def _unsupported(spec: ModelRolloutSpec) -> Refusal | None:
             "strategy.delivery Git takes no targets[].cluster: one file says nothing of which cluster it is for; make "
             "one rollout a cluster, in that cluster",
         )
-    for index, target in enumerate(spec.targets):
-        if target.inject.storage_uri:
-            return Refusal(
-                Reason.UNSUPPORTED,
-                f"targets[{index}].inject.storageUri is true, which this version cannot do yet: use inject.env "
-                "on a Deployment",
-            )
-        if target.kind is not TargetKind.DEPLOYMENT:
-            return Refusal(
-                Reason.UNSUPPORTED,
-                f"targets[{index}].kind is {target.kind}, which this version cannot roll out to yet: use Deployment",
-            )
     return None
 
 

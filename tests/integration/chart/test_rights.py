@@ -17,29 +17,36 @@ from tests.integration.chart.conftest import RELEASE, SYSTEM, Helm, items
 from tests.integration.chart.operator_process import OperatorProcess, arguments, condition, finish, token_of
 from tests.integration.chart.recorder import Recorder, Right
 from tests.integration.conftest import Kubectl
+from tests.kserve import stand_in
 from tests.waiting import wait_for
 
 OURS = "coppice.dev"
 OPERATOR = f"system:serviceaccount:{SYSTEM}:{RELEASE}"
 # No request shows it: the API server asks for it, where told to, when a child blocks the deletion of its owner.
 UNSEEN = {Right("update", OURS, "prunejobs/finalizers")}
-FLEET = {
-    "apiVersion": "apps/v1",
-    "kind": "Deployment",
+SERVICES = "inferenceservices.serving.kserve.io"
+
+
+def workload(kind: str, **spec: object) -> dict[str, object]:
+    """One without pods, which is available at once."""
+    labels = {"app": f"digits-{kind.lower()}"}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "server", "image": "i"}]}}
+    whole = {"selector": {"matchLabels": labels}, "template": pod, **spec}
+    return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "digits-a"}, "spec": whole}
+
+
+FLEET = [workload("Deployment", replicas=0), workload("StatefulSet", replicas=0), workload("DaemonSet")]
+SERVICE = {
+    "apiVersion": "serving.kserve.io/v1beta1",
+    "kind": "InferenceService",
     "metadata": {"name": "digits-a"},
-    "spec": {
-        # Without pods it is available at once.
-        "replicas": 0,
-        "selector": {"matchLabels": {"app": "digits-a"}},
-        "template": {
-            "metadata": {"labels": {"app": "digits-a"}},
-            "spec": {"containers": [{"name": "server", "image": "i"}]},
-        },
-    },
-}  # fmt: skip
+    "spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}}}},
+}
+SEEN = {"status": {"conditions": [{"type": "Ready", "status": "True"}], "observedGeneration": 99}}
+"""What KServe would say of it once it has seen every change there will be."""
 
 
-def play_a_whole_life(kubectl: Kubectl, namespace: str) -> None:
+def play_a_whole_life(kubectl: Kubectl, namespace: str, *, kserve: bool = False) -> None:
     """A PruneJob from its creation to a fleet that has the model, suspended once and its rollout edited once.
 
     Then one on two nodes, and one that waits in a queue.
@@ -53,8 +60,16 @@ def play_a_whole_life(kubectl: Kubectl, namespace: str) -> None:
         kubectl.must(*space, "patch", "prunejob", "digits", "--type=merge", "-p", json.dumps({"spec": spec}))
 
     space = ("-n", namespace)
-    kubectl.must(*space, "create", "-f", "-", stdin=FLEET)
-    rollout = {"targets": [{"name": "digits-a"}], "strategy": {"waves": [{"targets": "100%"}]}}
+    targets: list[object] = [{"kind": item["kind"], "name": "digits-a"} for item in FLEET]
+    for item in FLEET:
+        kubectl.must(*space, "create", "-f", "-", stdin=item)
+    if kserve:
+        kubectl.must(*space, "create", "-f", "-", stdin=SERVICE)
+        kubectl.must(
+            *space, "patch", SERVICES, "digits-a", "--subresource=status", "--type=merge", "-p", json.dumps(SEEN)
+        )
+        targets.append({"kind": "InferenceService", "name": "digits-a", "inject": {"storageUri": True}})
+    rollout = {"targets": targets, "strategy": {"waves": [{"targets": "100%"}]}}
     kubectl.must(
         *space, "create", "-f", "-", stdin=prune_job(measurement__minimumProvenance="Estimated", rollout=rollout)
     )
@@ -70,9 +85,13 @@ def play_a_whole_life(kubectl: Kubectl, namespace: str) -> None:
     finish(kubectl, namespace, name)
     kubectl.must(*space, "wait", "--for=condition=RolledOut", "prunejob/digits", "--timeout=50s")
     assert condition(kubectl, namespace, "Ready") == ("True", "RolledOut")
-    (target,) = items(kubectl, namespace, "deployments")
-    (variable,) = target["spec"]["template"]["spec"]["containers"][0]["env"]
-    assert variable["value"].startswith("pvc://fleet-models/runs/m#sha256=")
+    for plural in ("deployments", "statefulsets", "daemonsets"):
+        (target,) = items(kubectl, namespace, plural)
+        (variable,) = target["spec"]["template"]["spec"]["containers"][0]["env"]
+        assert variable["value"].startswith("pvc://fleet-models/runs/m#sha256=")
+    if kserve:
+        (service,) = items(kubectl, namespace, SERVICES)
+        assert service["spec"]["predictor"]["model"]["storageUri"] == "pvc://fleet-models/runs/m"
     patch({"rollout": {"strategy": {"maxUnavailable": 3}}})
 
     def edited() -> bool:
@@ -174,8 +193,13 @@ def test_a_whole_life_in_any_namespace_uses_every_right_and_lacks_none(
     kubectl: Kubectl, installed: str, namespace: str, recorder: Recorder, tmp_path: Path
 ) -> None:
     kubeconfig = recorder.kubeconfig(tmp_path / "kubeconfig", token_of(kubectl, installed))
-    with OperatorProcess(kubeconfig, arguments(kubectl, installed), tmp_path / "log"):
-        play_a_whole_life(kubectl, namespace)
+    kubectl.must("create", "-f", "-", stdin=stand_in.REDUCED)
+    try:
+        wait_for(lambda: kubectl.run("get", SERVICES).returncode == 0, "KServe's CRD")
+        with OperatorProcess(kubeconfig, arguments(kubectl, installed), tmp_path / "log"):
+            play_a_whole_life(kubectl, namespace, kserve=True)
+    finally:
+        kubectl.must("delete", "crd", SERVICES)
     assert recorder.refused == []
     used = set(recorder.used)
     # The Lease is in the operator's own namespace, the rest everywhere.

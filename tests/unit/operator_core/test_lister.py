@@ -30,12 +30,17 @@ class Collections:
         self.held: dict[str, list[Json]] = {}
         self.lists: list[tuple[str, str]] = []
         self.failures = 0
+        self.refused: dict[str, int] = {}
+        """Statuses by plural."""
 
     async def pages(self, path: str, **query: str) -> AsyncIterator[Json]:
         self.lists.append((path, query.get("labelSelector", "")))
         if self.failures:
             self.failures -= 1
             raise KubeError(503, "no")
+        plural = path.rpartition("/")[2]
+        if plural in self.refused:
+            raise KubeError(self.refused[plural], "no")
         yield {"metadata": {"resourceVersion": "100"}, "items": self.held.get(path.rpartition("/")[2], [])}
 
 
@@ -97,3 +102,28 @@ async def test_a_watch_that_begins_again_has_everything_listed_and_parents_go_fi
     running.cancel()
     assert world.told == [("PruneJob", "digits"), ("Job", "job")]
     assert len(world.api.lists) == lists + len(WATCHED)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_kind_of_another_project_is_done_without(status: int) -> None:
+    world = World("a", "b")
+    world.api.refused = {"inferenceservices": status}
+    world.api.held["prunejobs"] = [item("digits")]
+    await world.lister.prime(asyncio.Event())
+    assert {watched.kind for watched in WATCHED} - {watched.kind for watched in world.lister.watched} == {
+        "InferenceService"
+    }
+    assert world.cache.count("PruneJob") == 1
+
+
+async def test_a_kind_of_another_project_that_goes_later_holds_no_list_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GATHER_SECONDS", 0.0)
+    monkeypatch.setattr(module, "FIRST_RELIST_SECONDS", 0.001)
+    world = World()
+    await world.lister.prime(asyncio.Event())
+    world.api.refused = {"inferenceservices": 404}
+    world.api.held["prunejobs"] = [item("digits")]
+    running = asyncio.create_task(world.lister.run())
+    await asyncio.wait_for(world.heard.wait(), 5)
+    running.cancel()
+    assert world.told == [("PruneJob", "digits")]

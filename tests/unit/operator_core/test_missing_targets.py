@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from coppice_operator.cache import Cache
 from coppice_operator.clock import Clock
+from coppice_operator.kube import KubeError
 from coppice_operator.metrics import OperatorMetrics
 from coppice_operator.queue import WorkQueue
 from coppice_operator.reconciler import Reconciler
+from coppice_operator.watching import WATCHED
 from coppice_operator.writer import Writer
 from tests.unit.operator_rollout.simulator import Simulation, deployment, rollout
 
@@ -23,8 +26,13 @@ class Server:
     """Lists Deployments, and keeps the last status written."""
 
     def __init__(self, deployments: list[Json]) -> None:
-        self.deployments, self.selectors = deployments, list[str]()
+        self.deployments, self.selectors, self.paths = deployments, list[str](), list[str]()
         self.status: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+
+    async def pages(self, path: str, **query: str) -> AsyncIterator[Json]:
+        self.paths.append(path)
+        raise KubeError(404, "the server could not find the requested resource")
+        yield {}
 
     async def list_all(self, path: str, **query: str) -> list[Json]:
         self.selectors.append(query["fieldSelector"])
@@ -69,3 +77,27 @@ async def test_a_target_is_looked_up_before_it_is_said_to_be_deleted(there: bool
             await working
     assert server.selectors[0] == "metadata.name=digits-a"
     assert status["state"] == state
+
+
+@pytest.mark.parametrize("watched", [True, False])
+async def test_a_kind_that_nobody_watches_is_listed_for_a_rollout_that_names_it(watched: bool) -> None:
+    target = {"kind": "InferenceService", "name": "digits", "inject": {"storageUri": True}}
+    document = rollout(targets=[target])
+    document["metadata"] |= {"uid": "r", "resourceVersion": "1"}
+    cache, queue = Cache(), WorkQueue()
+    cache.put("ModelRollout", {"kind": "ModelRollout", **document})
+    server = Server([])
+    reconciler = Reconciler(
+        cache, queue, Writer(server, cache), OperatorMetrics(), server, default_image="coppice:test",  # type: ignore[arg-type]
+    )  # fmt: skip
+    reconciler.unwatched = [] if watched else [item for item in WATCHED if item.optional]
+    working = asyncio.create_task(reconciler.run())
+    try:
+        status = await asyncio.wait_for(server.status, 10)
+    finally:
+        working.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await working
+    assert status["state"] == ("TargetNotFound" if watched else "KindUnavailable")
+    listed = "/apis/serving.kserve.io/v1beta1/namespaces/fleet/inferenceservices"
+    assert set(server.paths) == (set() if watched else {listed})

@@ -1,4 +1,4 @@
-"""A cluster in memory: Deployments that obey the plan's writes and become available, under virtual time."""
+"""A cluster in memory: workloads that obey the plan's writes and become available, under virtual time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from coppice_api.modelrollout import TargetKind
 from coppice_operator.clusters.view import ClusterView
 from coppice_operator.conditions import timestamp
 from coppice_operator.plan import Action, ApplyObject, Event, JsonPatchObject, Plan
@@ -14,34 +15,15 @@ from coppice_operator.rollout.analysis import Answer, Query, due_queries
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.plan import plan
 from tests.builders import DIGEST, model_rollout
+from tests.unit.operator_rollout import controllers
+from tests.unit.operator_rollout.controllers import DENSE, Object, deployment, env_value
 
 START = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
-DENSE = "pvc://fleet-models/digits/dense"
 PRUNED = f"pvc://fleet-models/runs/pruned#sha256={DIGEST}"
 PATIENCE = timedelta(seconds=60)
 """The progress deadline of Deployments that say since when they are complete."""
 END_STATES = ("RolledOut", "RolledBack", "Held")
-Object = dict[str, Any]
-
-
-def deployment(name: str, value: str | None = DENSE, **metadata: Any) -> Object:
-    """A healthy Deployment with one container, `server`."""
-    env: list[Object] = [{"name": "PORT", "value": "8080"}]
-    if value is not None:
-        env.append({"name": "MODEL_URI", "value": value})
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name, "namespace": "fleet", "generation": 1, **metadata},
-        "spec": {"replicas": 1, "template": {"spec": {"containers": [{"name": "server", "env": env}]}}},
-        "status": {
-            "observedGeneration": 1,
-            "replicas": 1,
-            "updatedReplicas": 1,
-            "availableReplicas": 1,
-            "conditions": [{"type": "Available", "status": "True"}],
-        },
-    }
+__all__ = ["DENSE", "Object", "deployment", "env_value"]
 
 
 def rollout(*names: str, created: str = "2026-11-01T11:00:00Z", name: str = "digits", **spec: Any) -> Object:
@@ -51,11 +33,6 @@ def rollout(*names: str, created: str = "2026-11-01T11:00:00Z", name: str = "dig
     document = model_rollout(**spec)
     document["metadata"] = {"name": name, "namespace": "fleet", "generation": 1, "creationTimestamp": created}
     return document
-
-
-def env_value(workload: Object) -> str | None:
-    """What MODEL_URI holds."""
-    return next((entry["value"] for entry in _env(workload) if entry["name"] == "MODEL_URI"), None)
 
 
 def condition(document: Object, kind: str) -> Object:
@@ -91,6 +68,7 @@ class Simulation:
         self.fleet = {entry["metadata"]["name"]: entry for entry in fleet}
         self.siblings: tuple[Object, ...] = ()
         self.prunejobs: tuple[Object, ...] = ()
+        self.missing_kinds: Mapping[TargetKind, str] | None = None
         self.answer, self.lost, self.broken = answer, lost, broken
         self.ready_seconds = ready_seconds
         self.cluster_of: dict[str, str] = {}
@@ -108,7 +86,7 @@ class Simulation:
         self.queries: list[Query] = []
         self.most_in_transition = 0
         self._changed: dict[str, datetime] = {}
-        self._seen: list[list[Object]] = []
+        self._seen: list[list[tuple[str, Object]]] = []
 
     @property
     def status(self) -> Object:
@@ -131,6 +109,7 @@ class Simulation:
             rollout=copy.deepcopy(self.rollout),
             siblings=self.siblings,
             prunejobs=self.prunejobs,
+            missing_kinds=self.missing_kinds,
             workloads=self._shown(None),
             clusters={
                 cluster: ClusterView(self._shown(cluster), self.down.get(cluster))
@@ -140,15 +119,14 @@ class Simulation:
         )
 
     def _shown(self, cluster: str | None) -> tuple[Object, ...]:
-        seen = self._seen[0] if self.lag and self._seen else list(self.fleet.values())
-        here = [item for item in seen if self.cluster_of.get(item["metadata"]["name"]) == cluster]
-        return tuple(copy.deepcopy(here))
+        seen = self._seen[0] if self.lag and self._seen else self._there()
+        return tuple(copy.deepcopy(item) for name, item in seen if self.cluster_of.get(name) == cluster)
 
     def step(self) -> Plan:
         """One pass and the second after it."""
         self._controllers()
         if self.lag:
-            self._seen[:] = [*self._seen, copy.deepcopy(list(self.fleet.values()))][-self.lag - 1 :]
+            self._seen[:] = [*self._seen, copy.deepcopy(self._there())][-self.lag - 1 :]
         asked = due_queries(self.observe(), self.now)
         self.queries += asked
         made = plan(self.observe({query.key: self.answer(query) for query in asked}), self.now)
@@ -195,23 +173,28 @@ class Simulation:
 
     def rolls(self, name: str) -> None:
         """A Deployment's spec was changed, by whomever: its pods are made anew."""
-        workload = self.fleet[name]
-        workload["metadata"]["generation"] += 1
-        workload["status"]["updatedReplicas"] = 0
+        controllers.roll(self.fleet[name])
         self._changed[name] = self.now
 
     def _controllers(self) -> None:
         for name, workload in self.fleet.items():
-            metadata, status = workload["metadata"], workload["status"]
-            if status["observedGeneration"] == metadata["generation"] and status["updatedReplicas"] == 1:
+            if controllers.settled(workload):
                 continue
-            status["observedGeneration"] = metadata["generation"]
-            ready = self.now - self._changed[name] >= timedelta(seconds=self.ready_seconds)
-            status["updatedReplicas"] = int(ready and not self.broken(name, env_value(workload)))
-            if status["updatedReplicas"] and self.stamps:
-                status["conditions"][1:] = [{"type": "Progressing", "lastUpdateTime": timestamp(self.now)}]
-            elif self.stamps and self.now - self._changed[name] > PATIENCE:
-                status["conditions"][1:] = [{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]
+            changed = self._changed[name]
+            ready = self.now - changed >= timedelta(seconds=self.ready_seconds)
+            done = ready and not self.broken(name, env_value(workload))
+            controllers.play(workload, done)
+            if workload["kind"] != "Deployment" or not self.stamps:
+                continue
+            conditions = workload["status"]["conditions"]
+            if done:
+                conditions[1:] = [{"type": "Progressing", "lastUpdateTime": timestamp(self.now)}]
+            elif self.now - changed > PATIENCE:
+                conditions[1:] = [{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]
+
+    def _there(self) -> list[tuple[str, Object]]:
+        """What there is: the fleet, and what is made for it, by the name of the target."""
+        return [(name, item) for name, workload in self.fleet.items() for item in controllers.with_parts(workload)]
 
     def _write(self, action: Action) -> None:
         self.actions.append(action)
@@ -233,14 +216,12 @@ class Simulation:
 
     @staticmethod
     def _apply(workload: Object, manifest: Object) -> None:
+        assert workload["kind"] == manifest["kind"] != "InferenceService", "its minimal CRD would lose the rest of spec"
         (container,) = manifest["spec"]["template"]["spec"]["containers"]
         assert container["name"] == "server"
         (wanted,) = container["env"]
-        for entry in _env(workload):
-            if entry["name"] == wanted["name"]:
-                entry.update(wanted)
-                return
-        _env(workload).append(dict(wanted))
+        assert wanted["name"] == "MODEL_URI"
+        controllers.give(workload, wanted["value"])
 
     @staticmethod
     def _patch(workload: Object, patch: tuple[Object, ...]) -> None:
@@ -251,6 +232,9 @@ class Simulation:
             try:
                 for part in parents:
                     node = node[int(part)] if part.isdigit() else node[part]
+                if operation["op"] == "add":
+                    node[key] = operation["value"]
+                    continue
                 found = node[key]
             except (IndexError, KeyError):
                 # Refused as a whole, as a test that fails: somebody has changed it in between.
@@ -258,11 +242,8 @@ class Simulation:
             if operation["op"] == "test":
                 if found != operation["value"]:
                     return
+            elif operation["op"] == "replace":
+                node[key] = operation["value"]
             else:
                 assert operation["op"] == "remove"
                 del node[key]
-
-
-def _env(workload: Object) -> list[Object]:
-    entries: list[Object] = workload["spec"]["template"]["spec"]["containers"][0]["env"]
-    return entries

@@ -205,6 +205,6 @@ def test_a_write_that_was_not_seen_before_the_failure_is_taken_back_too(delay: i
         run.step()
     # digits-c disappears: the rollout fails while the cache still shows the others before their write.
     del run.fleet["digits-c"]
-    run._seen = [[entry for entry in seen if entry["metadata"]["name"] != "digits-c"] for seen in run._seen]
+    run._seen = [[entry for entry in seen if entry[0] != "digits-c"] for seen in run._seen]
     run.run()
     assert run.state == "RolledBack" and set(run.values().values()) == {DENSE}

@@ -8,16 +8,21 @@ import pytest
 
 from coppice_operator.conditions import timestamp
 from coppice_operator.rollout.gathering import seconds_to_wait
+from coppice_operator.rollout.kinds import Workload, by_key
 from tests.unit.operator_rollout.simulator import START, Object, Simulation, deployment, rollout
 
 NAMES = tuple(f"digits-{number:02}" for number in range(12))
 
 
-def arrived(seconds_ago: float) -> Object:
+def seen(body: Object) -> Workload:
+    return next(iter(by_key([body]).values()))
+
+
+def arrived(seconds_ago: float) -> Workload:
     workload = deployment("digits-a")
     moment = timestamp(START - timedelta(seconds=seconds_ago))
     workload["status"]["conditions"].append({"type": "Progressing", "status": "True", "lastUpdateTime": moment})
-    return workload
+    return seen(workload)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +44,7 @@ def test_how_long_the_first_waits(ages: list[float], moving: int, most: int, wan
 
 
 def test_a_workload_that_does_not_say_since_when_waits_for_nobody() -> None:
-    assert seconds_to_wait([deployment("digits-a")], moving=3, most=10, now=START) == 0
+    assert seconds_to_wait([seen(deployment("digits-a"))], moving=3, most=10, now=START) == 0
 
 
 def told(gathers: bool) -> int:

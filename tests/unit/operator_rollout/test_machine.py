@@ -1,14 +1,15 @@
 """What holds whatever a fleet does: a state machine whose rules are what clusters, people and Prometheus do.
 
-Two rollouts of two models may be there, the second replacing the first. Passes are cut off after their status, and see
-Deployments that are a few passes old; values change under them; verdicts come and go, and so does a cluster that some
-of the targets are in. At each moment no more targets are between two models than may be. In the end, once the world
-holds still, every rollout has ended, and no target has a model that failed.
+Targets are of every kind. Two rollouts of two models may be there, the second replacing the first. Passes are cut off
+after their status, and see workloads that are a few passes old; values change under them; verdicts come and go, and so
+does a cluster that some of the targets are in. At each moment no more targets are between two models than may be. In
+the end, once the world holds still, every rollout has ended, and no target has a model that failed.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -18,7 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from coppice_operator.rollout.analysis import Answer, Query
 from coppice_operator.rollout.claims import FINISHED
 from tests.builders import DIGEST
-from tests.unit.operator_rollout.simulator import DENSE, PRUNED, Simulation, deployment, env_value, rollout
+from tests.unit.operator_rollout.controllers import MAKERS, Object, env_value, give, hold
+from tests.unit.operator_rollout.simulator import DENSE, PRUNED, Simulation, rollout
 from tests.unit.operator_rollout.test_forward import ANALYSIS
 
 NAMES = ("digits-a", "digits-b", "digits-c", "digits-d", "digits-e")
@@ -33,16 +35,33 @@ BERLIN = ("digits-b", "digits-d")
 NAME = st.sampled_from(NAMES)
 
 
+def chosen(workload: Object) -> Object:
+    """The entry of spec.targets for a workload."""
+    inject = {"inject": {"storageUri": True}} if workload["kind"] == "InferenceService" else {}
+    name = workload["metadata"]["name"]
+    return {"kind": workload["kind"], "name": name, **inject, **({"cluster": "berlin"} if name in BERLIN else {})}
+
+
+def serves(workload: Object, run: Simulation) -> bool:
+    """Whether a workload is told to serve the model of a rollout."""
+    uri = OURS[run.rollout["spec"]["models"][0]["sha256"]]
+    return env_value(workload) == (uri.partition("#")[0] if workload["kind"] == "InferenceService" else uri)
+
+
 class Fleet(RuleBasedStateMachine):
-    """Deployments, one or two rollouts, and everybody who has a hand in them."""
+    """Workloads of every kind, one or two rollouts, and everybody who has a hand in them."""
 
     @initialize(
         limit=st.integers(1, 4), lag=st.sampled_from((0, 0, 1, 3)), unset=st.sets(NAME), analysed=st.booleans(),
-        held=st.booleans(),
+        held=st.booleans(), makers=st.lists(st.sampled_from(MAKERS), min_size=len(NAMES), max_size=len(NAMES)),
     )  # fmt: skip
-    def begin(self, limit: int, lag: int, unset: set[str], analysed: bool, held: bool) -> None:
+    def begin(
+        self, limit: int, lag: int, unset: set[str], analysed: bool, held: bool, makers: list[Callable[..., Object]]
+    ) -> None:
         self.limit, self.analysed, self.held = limit, analysed, held
-        self.fleet = {name: deployment(name, None if name in unset else DENSE) for name in NAMES}
+        self.fleet = {
+            name: make(name, None if name in unset else DENSE) for name, make in zip(NAMES, makers, strict=True)
+        }
         self.before = {name: env_value(workload) for name, workload in self.fleet.items()}
         self.edited: set[str] = set()
         self.verdicts: dict[str, str] = {}
@@ -57,7 +76,7 @@ class Fleet(RuleBasedStateMachine):
         """Create a rollout to the whole fleet."""
         uri = OURS[digest].partition("#")[0]
         document = rollout(
-            targets=[{"name": target} | ({"cluster": "berlin"} if target in BERLIN else {}) for target in NAMES],
+            targets=[chosen(workload) for workload in self.fleet.values()],
             name=name, created=f"2026-11-01T11:0{len(self.runs)}:00Z",
             models=[{"name": "default", "uri": uri, "sha256": digest}],
             strategy={"waves": WAVES, "maxUnavailable": self.limit, "progressDeadlineSeconds": 30},
@@ -82,7 +101,7 @@ class Fleet(RuleBasedStateMachine):
         return Answer({"energy": 1.0 if query.key.purpose == "baseline" else 0.4, "accuracy": 0.98}[query.key.check])
 
     def broken(self, name: str, value: str | None) -> bool:
-        return (name, value or "") in self.sick
+        return (name, (value or "").partition("#")[0]) in self.sick
 
     # What the operator does.
 
@@ -110,24 +129,23 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(name=NAME, value=st.sampled_from((THEIRS, DENSE)))
     def somebody_edits_the_model(self, name: str, value: str) -> None:
-        entries = self.fleet[name]["spec"]["template"]["spec"]["containers"][0]["env"]
-        entries[:] = [
-            *(entry for entry in entries if entry["name"] != "MODEL_URI"),
-            {"name": "MODEL_URI", "value": value},
-        ]
+        give(self.fleet[name], value)
         self.edited.add(name)
         self.runs[0].rolls(name)
 
     @rule(name=NAME)
     def somebody_edits_something_else(self, name: str) -> None:
+        if self.fleet[name]["kind"] == "InferenceService":
+            # What it makes is KServe's to change.
+            return
         container = self.fleet[name]["spec"]["template"]["spec"]["containers"][0]
         container["image"] = f"server:{self.fleet[name]['metadata']['generation']}"
         self.edited.add(name)
         self.runs[0].rolls(name)
 
-    @rule(name=NAME, paused=st.booleans())
-    def somebody_pauses_a_deployment(self, name: str, paused: bool) -> None:
-        self.fleet[name]["spec"]["paused"] = paused
+    @rule(name=NAME, held=st.booleans())
+    def somebody_stops_a_target_from_replacing_pods(self, name: str, held: bool) -> None:
+        hold(self.fleet[name], held)
 
     @rule(name=NAME, verdict=st.sampled_from(("good", "bad", "silent")))
     def a_verdict_changes(self, name: str, verdict: str) -> None:
@@ -135,7 +153,7 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(name=NAME, value=st.sampled_from((PRUNED, NEWER)), ill=st.booleans())
     def a_target_bears_a_model_or_not(self, name: str, value: str, ill: bool) -> None:
-        (self.sick.add if ill else self.sick.discard)((name, value))
+        (self.sick.add if ill else self.sick.discard)((name, value.partition("#")[0]))
 
     @rule(away=st.booleans())
     def a_cluster_goes_or_comes(self, away: bool) -> None:
@@ -178,7 +196,7 @@ class Fleet(RuleBasedStateMachine):
             moving = [
                 target["name"]
                 for target in run.status.get("targets", ())
-                if env_value(self.fleet[target["name"]]) == OURS[run.rollout["spec"]["models"][0]["sha256"]]
+                if serves(self.fleet[target["name"]], run)
                 and target["state"] not in ("Updated", "RolledBack", "Blocked")
             ]
             # Updated targets on their way back have the model too, until it is their turn.
@@ -190,7 +208,7 @@ class Fleet(RuleBasedStateMachine):
         self.verdicts = {name: verdict for name, verdict in self.verdicts.items() if verdict == "bad"}
         self.down.clear()
         for workload in self.fleet.values():
-            workload["spec"]["paused"] = False
+            hold(workload, False)
         for index in range(len(self.runs)):
             self.edit(index, approved=3, paused=False)
         ended = 0
@@ -207,16 +225,15 @@ class Fleet(RuleBasedStateMachine):
 
     def judge(self, run: Simulation) -> None:
         """Hold the end of a rollout against what it says of itself."""
-        model = OURS[run.rollout["spec"]["models"][0]["sha256"]]
         for target in run.status["targets"]:
-            value = env_value(self.fleet[target["name"]])
+            value, ours = env_value(self.fleet[target["name"]]), serves(self.fleet[target["name"]], run)
             if run.state == "RolledBack" and target["state"] != "Blocked":
-                assert value != model, f"{target['name']} is left on a model that failed"
+                assert not ours, f"{target['name']} is left on a model that failed"
             untouched = not self.edited and len(self.runs) == 1
             if run.state == "RolledBack" and untouched:
                 assert value == self.before[target["name"]]
             if run.state == "RolledOut" and untouched:
-                assert value == model
+                assert ours
 
 
 # A debugger's or a coverage tool's tracing makes it many times slower.

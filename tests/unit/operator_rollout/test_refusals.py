@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from coppice_api.modelrollout import TargetKey
+from coppice_api.modelrollout import TargetKey, TargetKind
 from coppice_operator.rollout.claims import claims
 from coppice_operator.rollout.gitops import gitops_owner
-from coppice_operator.rollout.workload import by_key
+from coppice_operator.rollout.kinds import by_key
 from tests.builders import DIGEST
+from tests.unit.operator_rollout.controllers import inference_service
 from tests.unit.operator_rollout.simulator import PRUNED, Simulation, condition, deployment, rollout
 
 WEB = TargetKey("web")
@@ -35,19 +36,15 @@ def model(**claim: str) -> dict[str, Any]:
     return {"name": "default", "uri": "pvc://fleet-models/runs/pruned", "sha256": DIGEST, "claim": claim}
 
 
-@pytest.mark.parametrize(
-    ("spec", "want"),
-    [
-        ({"targets": [{"kind": "StatefulSet", "name": "web"}]}, "targets[0].kind is StatefulSet"),
-        (
-            {"targets": [{"kind": "InferenceService", "name": "web", "inject": {"storageUri": True}}]},
-            "targets[0].inject.storageUri",
-        ),
-    ],
-    ids=["kind", "storageUri"],
-)
-def test_what_this_version_cannot_do_is_unsupported(spec: dict[str, Any], want: str) -> None:
-    assert want in stalled(Simulation(rollout(**spec), [deployment("web")]), "Unsupported")
+def test_a_kind_that_the_cluster_has_not_is_said_so_and_waited_for() -> None:
+    run = Simulation(
+        rollout(targets=[{"kind": "InferenceService", "name": "web", "inject": {"storageUri": True}}]),
+        [inference_service("web")],
+    )
+    run.missing_kinds = {TargetKind.INFERENCE_SERVICE: "the cluster has no kind InferenceService"}
+    assert stalled(run, "KindUnavailable") == "targets[0]: the cluster has no kind InferenceService"
+    run.missing_kinds = {}
+    assert run.run().state == "RolledOut"
 
 
 @pytest.mark.parametrize(

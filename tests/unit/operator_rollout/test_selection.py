@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from coppice_api.modelrollout import LabelSelector, RolloutModel, Target, TargetKey
+from coppice_operator.rollout.kinds import Where, by_key
 from coppice_operator.rollout.selection import Chosen, SelectionError, matches, select
-from coppice_operator.rollout.workload import by_key
 from tests.builders import DIGEST
 from tests.unit.operator_rollout.simulator import Object, deployment
 
@@ -33,8 +33,8 @@ def refused(*targets: Object, **options: Any) -> tuple[str, str]:
 
 def test_a_selector_finds_targets_ordered_by_name() -> None:
     assert chosen({"selector": {"matchLabels": {"app": "digits"}}}) == (
-        Chosen(TargetKey("a"), "server", "MODEL_URI", "gpu"),
-        Chosen(TargetKey("c"), "server", "MODEL_URI", "gpu"),
+        Chosen(TargetKey("a"), Where("server", "MODEL_URI"), "gpu"),
+        Chosen(TargetKey("c"), Where("server", "MODEL_URI"), "gpu"),
     )
 
 
@@ -83,7 +83,7 @@ def test_a_pod_of_several_containers_needs_a_name() -> None:
     workload = deployment("a")
     workload["spec"]["template"]["spec"]["containers"].append({"name": "sidecar"})
     assert "several containers (server, sidecar)" in refused({"name": "a"}, fleet=[workload])[1]
-    assert chosen({"name": "a", "container": "sidecar"}, fleet=[workload])[0].container == "sidecar"
+    assert chosen({"name": "a", "container": "sidecar"}, fleet=[workload])[0].where.container == "sidecar"
 
 
 def test_a_variable_that_is_set_twice_or_too_long_is_invalid() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 from coppice_api.modelrollout import ModelRolloutStatus, RolloutModel, Target, TargetKey, TargetKind
 from coppice_operator.rollout.claims import claims, frozen_targets
 from coppice_operator.rollout.history import earlier
+from coppice_operator.rollout.kinds import by_key
 from coppice_operator.rollout.selection import select
-from coppice_operator.rollout.workload import by_key
 from tests.builders import DIGEST
 from tests.unit.operator_rollout.simulator import deployment, rollout
 

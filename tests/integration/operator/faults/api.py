@@ -15,6 +15,9 @@ APPLY = "application/apply-patch+yaml"
 _ROOTS = {
     "jobs": "/apis/batch/v1",
     "deployments": "/apis/apps/v1",
+    "statefulsets": "/apis/apps/v1",
+    "daemonsets": "/apis/apps/v1",
+    "inferenceservices": "/apis/serving.kserve.io/v1beta1",
     "prunejobs": "/apis/coppice.dev/v1alpha1",
     "modelrollouts": "/apis/coppice.dev/v1alpha1",
     "roles": "/apis/rbac.authorization.k8s.io/v1",
