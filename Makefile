@@ -38,8 +38,8 @@ bench-operator: $(STAMP) ## Settle up to 10,000 PruneJobs, beside a reference in
 	@$(BIN)/python -m tests.bench operator $(if $(filter 1,$(QUICK)),--quick)
 
 .PHONY: bench-rollout
-bench-rollout: $(STAMP) ## Bring a model to 300 Deployments and a bad one back, the operator killed on the way (QUICK=1: 40)
-	@$(BIN)/python -m devcluster build > /dev/null
+bench-rollout: $(STAMP) ## Bring a model to 300 Deployments and a bad one back, the operator killed on the way (QUICK=1: 40; DOCUMENT=1)
+	@$(BIN)/python -m devcluster build --with kwok > /dev/null
 	@$(BIN)/python -m tests.bench rollout $(if $(filter 1,$(QUICK)),--quick)
 
 .PHONY: bench-images

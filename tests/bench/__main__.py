@@ -19,6 +19,7 @@ BENCHES = {
     "rollout": rollout.bench,
     "transformer": transformer.bench,
 }
+DOCUMENTS = {"images": images.write, "operator": operator.write, "rollout": rollout.write}
 ROOT = Path(__file__).parents[2]
 
 
@@ -40,11 +41,8 @@ def main() -> int:
         document["seconds"] = round(time.monotonic() - began, 1)
         target = directory / f"{name}.json"
         target.write_text(json.dumps(document, indent=2) + "\n")
-        if os.environ.get("DOCUMENT") == "1" and "skipped" not in document:
-            if name == "operator":
-                operator.write(document, ROOT / "docs" / "benchmarks")
-            elif name == "images":
-                images.write(document, ROOT / "docs" / "benchmarks")
+        if name in DOCUMENTS and os.environ.get("DOCUMENT") == "1" and "skipped" not in document:
+            DOCUMENTS[name](document, ROOT / "docs" / "benchmarks")
         print(f"    {target.relative_to(ROOT)} after {document['seconds']} s", flush=True)
     return 0
 

@@ -58,6 +58,8 @@ class ClusterOptions:
     """Termination message of the Jobs' containers on them."""
     kwok_run_seconds: float = 1.0
     """For how long a Job's pod runs on them."""
+    kwok_ill: str = ""
+    """A jq expression: pods on them of which it gives something never become ready."""
     gpus_per_node: int = 2
     """What each advertises as nvidia.com/gpu; no GPU is needed."""
     python_path: tuple[Path, ...] = ()
@@ -221,7 +223,11 @@ class Cluster:
         parts = [
             components.etcd(binaries.find("etcd"), directory, self._ports),
             components.api_server(binaries.find("kube-apiserver"), directory, self._ports),
-            components.controller_manager(binaries.find("kube-controller-manager"), directory),
+            # Short, so that a lost node is noticed within a test's patience; nobody takes a node of KWOK's away, and on
+            # a busy machine pods that were said to be lost with it would never be said to be ready again.
+            components.controller_manager(
+                binaries.find("kube-controller-manager"), directory, 300 if self.options.kwok_nodes else 10
+            ),
         ]
         if self.options.scheduler:
             parts.append(components.scheduler(binaries.find("kube-scheduler"), directory))
@@ -230,7 +236,9 @@ class Cluster:
             for position in range(self.options.nodes)
         ]
         if self.options.kwok_nodes:
-            (directory / "kwok.yaml").write_text(kwok.stages(self.options.kwok_message, self.options.kwok_run_seconds))
+            options = self.options
+            stages = kwok.stages(options.kwok_message, options.kwok_run_seconds, options.kwok_ill)
+            (directory / "kwok.yaml").write_text(stages)
             program = kwok.arguments(binaries.find("kwok"), directory)
             parts.append(components.Component("kwok", program, restart=True))
         if self.options.prometheus:

@@ -80,8 +80,14 @@ def api_server(program: Path, directory: Path, ports: Ports) -> Component:
     )
 
 
-def controller_manager(program: Path, directory: Path) -> Component:
-    """All controllers; short periods so that a lost node is noticed within a test's patience."""
+def controller_manager(program: Path, directory: Path, lost_after_seconds: int) -> Component:
+    """All controllers.
+
+    Args:
+        program: kube-controller-manager.
+        directory: The cluster's.
+        lost_after_seconds: How long a node may say nothing.
+    """
     return Component(
         "kube-controller-manager",
         (
@@ -95,7 +101,7 @@ def controller_manager(program: Path, directory: Path) -> Component:
             "--kube-api-qps=500",
             "--kube-api-burst=1000",
             "--node-monitor-period=1s",
-            "--node-monitor-grace-period=10s",
+            f"--node-monitor-grace-period={lost_after_seconds}s",
         ),
         restart=True,
     )

@@ -20,22 +20,26 @@ STAGES = (
     "pod/fast/pod-complete.yaml",
     "pod/fast/pod-delete.yaml",
 )
+LEASE_SECONDS = 40
 _REASON = "reason: Completed"
 
 
-def stages(termination_message: str, run_seconds: float) -> str:
+def stages(termination_message: str, run_seconds: float, ill: str) -> str:
     """Return KWOK's configuration.
 
     Args:
         termination_message: Of the containers of every Job; no line breaks.
         run_seconds: For how long a Job's pod runs.
+        ill: A jq expression; a pod of which it gives something never becomes ready. Empty: there is none.
     """
     module = binaries.module_files("sigs.k8s.io/kwok", f"v{binaries.KWOK_VERSION}")
     documents = [yaml.safe_load((module / "kustomize" / "stage" / name).read_text()) for name in STAGES]
-    return yaml.safe_dump_all(
-        _ending(item, termination_message, run_seconds) if item["metadata"]["name"] == "pod-complete" else item
-        for item in documents
-    )
+    stage = {item["metadata"]["name"]: item for item in documents}
+    stage["pod-complete"] = _ending(stage["pod-complete"], termination_message, run_seconds)
+    if ill:
+        never = {"key": ill, "operator": "DoesNotExist"}
+        stage["pod-ready"]["spec"]["selector"]["matchExpressions"].append(never)
+    return yaml.safe_dump_all(stage.values())
 
 
 def node(position: int, gpus: int) -> dict[str, Any]:
@@ -57,6 +61,8 @@ def arguments(program: Path, directory: Path) -> tuple[str, ...]:
         f"--kubeconfig={directory / 'kubeconfig'}",
         f"--config={directory / 'kwok.yaml'}",
         f"--manage-nodes-with-annotation-selector={ANNOTATION}=fake",
+        # Without it nothing renews the leases that say that the nodes live.
+        f"--node-lease-duration-seconds={LEASE_SECONDS}",
     )
 
 

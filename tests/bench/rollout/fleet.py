@@ -14,11 +14,16 @@ DENSE = "pvc://fleet-models/dense"
 MARK = "bench"
 
 
+def name(number: int) -> str:
+    """Return a Deployment's name."""
+    return f"server-{number:04}"
+
+
 def create(client: Cluster, count: int) -> list[str]:
     """Make the Deployments and return their names, in the order in which waves take them."""
-    names = [f"server-{number:04}" for number in range(count)]
-    for number, name in enumerate(names):
-        client.create(collection("deployments", client.namespace, APPS), _manifest(name, set_before=number % 2 == 0))
+    names = [name(number) for number in range(count)]
+    for number, made in enumerate(names):
+        client.create(collection("deployments", client.namespace, APPS), _manifest(made, set_before=number % 2 == 0))
     return names
 
 

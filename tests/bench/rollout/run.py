@@ -17,7 +17,6 @@ from coppice_operator.rollout.waves import cumulative_sizes, wave_of
 from devcluster import Cluster, ClusterOptions
 from tests.bench.rollout import fleet
 from tests.bench.rollout.following import following
-from tests.bench.rollout.kubelet import kubelet
 from tests.bench.rollout.log import WatchLog
 from tests.builders import model_rollout
 from tests.integration.operator.faults.world import World
@@ -25,6 +24,7 @@ from tests.integration.operator.faults.world import World
 TARGETS, QUICK_TARGETS = 300, 40
 LIMIT, QUICK_LIMIT = 20, 5
 KILLS, KILLS_BACK = 10, 3
+KWOK_NODES = 1
 WAVES = (1, "5%", "20%", "40%", "70%", "100%")
 ILL_SECONDS = 60
 """Progress deadline: how long a bad target may take."""
@@ -39,7 +39,8 @@ def bench(quick: bool) -> dict[str, Any]:
     """Return what it cost, what was held, and whether what was taken back is as it was."""
     count, limit = (QUICK_TARGETS, QUICK_LIMIT) if quick else (TARGETS, LIMIT)
     with contextlib.ExitStack() as stack:
-        cluster = stack.enter_context(Cluster(ClusterOptions(name="bench-rollout")))
+        options = ClusterOptions(name="bench-rollout", kwok_nodes=KWOK_NODES, kwok_ill=_ill(fleet.name(count // 3)))
+        cluster = stack.enter_context(Cluster(options))
         kubectl = [str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig)]
         for command in (
             ["apply", "--server-side", "-f", str(_CRDS)],
@@ -54,12 +55,10 @@ def bench(quick: bool) -> dict[str, Any]:
             contextlib.closing(connect(kubeconfig=cluster.kubeconfig, context=None, namespace=world.name))
         )
         names = fleet.create(client, count)
-        ill = names[count // 3]
         log = WatchLog()
         sizes = cumulative_sizes([Wave(targets=size) for size in WAVES], count)
         log.wave_of = {name: wave_of(index, sizes) for index, name in enumerate(names)}
         follow = (cluster.kubeconfig, world.name)
-        stack.enter_context(following(*follow, "pods", "api/v1", kubelet(lambda pod: _is_ill(pod, ill))))
         _until(fleet.available(client), "the fleet")
         stack.enter_context(following(*follow, "deployments", fleet.APPS, log.heard))
         before = fleet.templates(client)
@@ -77,7 +76,7 @@ def bench(quick: bool) -> dict[str, Any]:
         "not_updated": untouched,
         "rolled_back_identical": after == middle,
         "back": back,
-        "kubelets": "a stand-in says of every pod that it is ready; API server, etcd and controllers are real",
+        "nodes": "KWOK plays them; API server, etcd, scheduler and controllers are real",
     }
 
 
@@ -153,10 +152,11 @@ def _state(client: Client, name: str) -> str | None:
     return (item.get("status") or {}).get("state")
 
 
-def _is_ill(pod: Json, name: str) -> bool:
-    (container,) = pod["spec"]["containers"]
-    values = [entry.get("value", "") for entry in container.get("env") or ()]
-    return pod["metadata"]["labels"].get("app") == name and any(value.startswith(BAD[0]) for value in values)
+def _ill(app: str) -> str:
+    """Return what KWOK asks of a pod: whether it is of this target and serves the bad model."""
+    uri, sha256 = BAD
+    value = f'.value == "{uri}#sha256={sha256}"'
+    return f'select(.metadata.labels.app == "{app}") | .spec.containers[].env[]? | select({value}) | .name'
 
 
 def _until(condition: Callable[[], bool], what: str) -> None:
