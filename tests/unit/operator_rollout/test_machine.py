@@ -3,7 +3,8 @@
 Targets are of every kind. Two rollouts of two models may be there, the second replacing the first. Passes are cut off
 after their status, and see workloads that are a few passes old; values change under them; verdicts come and go, and so
 does a cluster that some of the targets are in. At each moment no more targets are between two models than may be. In
-the end, once the world holds still, every rollout has ended, and no target has a model that failed.
+the end, once the world holds still, every rollout has ended, or waits for an ill target and ends once that is well,
+and no target has a model that failed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from coppice_api.constants import Reason
 from coppice_operator.rollout.analysis import Answer, Query
 from coppice_operator.rollout.claims import FINISHED
 from tests.builders import DIGEST
@@ -211,6 +213,18 @@ class Fleet(RuleBasedStateMachine):
             hold(workload, False)
         for index in range(len(self.runs)):
             self.edit(index, approved=3, paused=False)
+        self.stand_still()
+        if any(run.state == Reason.TARGET_UNHEALTHY for run in self.runs):
+            # A held rollout may leave a StatefulSet with a pod that never comes up, and the other waits until somebody
+            # has seen to it, as it says.
+            self.sick.clear()
+            self.stand_still()
+        for run in self.runs:
+            assert run.state in FINISHED, f"{run.rollout['metadata']['name']} is still {run.state}"
+            self.judge(run)
+
+    def stand_still(self) -> None:
+        """Let the operator work until every rollout has ended, or for long enough to say that one never does."""
         ended = 0
         for _ in range(WORLD_HOLDS_STILL):
             # One that has ended may turn round when what it waited for has ended too.
@@ -219,9 +233,6 @@ class Fleet(RuleBasedStateMachine):
                 break
             for run in self.runs:
                 self.step(run)
-        for run in self.runs:
-            assert run.state in FINISHED, f"{run.rollout['metadata']['name']} is still {run.state}"
-            self.judge(run)
 
     def judge(self, run: Simulation) -> None:
         """Hold the end of a rollout against what it says of itself."""

@@ -79,6 +79,26 @@ def test_a_stateful_set_that_goes_down_after_it_has_arrived_takes_the_others_bac
     assert run.values() == {"a": DENSE, "b": DENSE}
 
 
+def test_a_rollout_waits_for_a_pod_that_a_held_one_left_ill_until_somebody_has_seen_to_it() -> None:
+    ill = {("b", PRUNED)}
+    first = Simulation(
+        rollout(targets=TARGETS[1:2], strategy={"progressDeadlineSeconds": 30}, onFailure="Hold"), fleet()[1:2],
+        broken=lambda name, held: (name, held) in ill,
+    ).run()  # fmt: skip
+    assert first.state == "Held"
+    models = [{"name": "default", "uri": "pvc://fleet-models/runs/newer", "sha256": "c" * 64}]
+    newer = Simulation(
+        rollout(targets=TARGETS[1:2], name="newer", created="2026-11-01T12:00:00Z", models=models),
+        list(first.fleet.values()), broken=lambda name, held: (name, held) in ill,
+    )  # fmt: skip
+    newer.rolls("b")
+    newer.run(until=lambda: newer.state == "TargetUnhealthy")
+    assert "StatefulSet b has 0 of 1 pods updated and available" in condition(newer.rollout, "Ready")["message"]
+    assert newer.values() == {"b": PRUNED}
+    ill.clear()
+    assert newer.run().state == "RolledOut"
+
+
 def test_a_model_under_the_uri_that_a_service_has_already_is_there_at_once() -> None:
     run = Simulation(rollout(targets=TARGETS[3:]), [inference_service("d", BARE)]).run()
     assert run.state == "RolledOut" and not run.actions
