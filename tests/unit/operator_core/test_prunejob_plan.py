@@ -285,6 +285,8 @@ def test_conditions_keep_their_time_while_their_status_stays() -> None:
 def test_the_job_is_restricted_and_carries_the_whole_contract() -> None:
     document = stored(
         run__credentialsSecretName="s3", run__activeDeadlineSeconds=60, run__image="image:1",
+        run__imagePullSecrets=["registry"], run__priorityClassName="batch", run__runtimeClassName="nvidia",
+        run__backoffLimit=2, run__ttlSecondsAfterFinished=600,
         output__uri="pvc://results/runs", hardware=[
             {"name": "a100", "nodeSelector": {"gpu": "a100"}, "tolerations": [{"key": "gpu", "operator": "Exists"}],
              "resources": {"limits": {"nvidia.com/gpu": "1"}}}],
@@ -301,6 +303,9 @@ def test_the_job_is_restricted_and_carries_the_whole_contract() -> None:
     assert container["envFrom"] == [{"secretRef": {"name": "s3"}}]
     assert container["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
     assert pod["nodeSelector"] == {"gpu": "a100"}
+    assert pod["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert (pod["priorityClassName"], pod["runtimeClassName"]) == ("batch", "nvidia")
     claims = [volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"] if "emptyDir" not in volume]
     assert claims == ["fleet-models", "results"]
     mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
@@ -312,6 +317,7 @@ def test_the_job_is_restricted_and_carries_the_whole_contract() -> None:
     rules = job["spec"]["podFailurePolicy"]["rules"]
     assert rules[1]["onExitCodes"]["values"] == [4, 5]
     assert job["spec"]["activeDeadlineSeconds"] == 60
+    assert (job["spec"]["backoffLimit"], job["spec"]["ttlSecondsAfterFinished"]) == (2, 600)
     json.dumps(job)
 
 
