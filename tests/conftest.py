@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import pytest
@@ -25,15 +26,16 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def temporary_directory() -> Iterator[Path]:
     """TMPDIR of everything a worker starts, gone with it: processes that a test kills clean up nothing."""
-    directory = tmp_path_factory.mktemp("t", numbered=False)
+    directory = tempfile.mkdtemp(prefix="coppice-tests-")
+    # After what multiprocessing keeps there, which goes at -100.
+    Finalize(None, shutil.rmtree, args=(directory,), kwargs={"ignore_errors": True}, exitpriority=-200)
     before = os.environ.get("TMPDIR")
-    os.environ["TMPDIR"] = tempfile.tempdir = str(directory)
-    yield directory
+    os.environ["TMPDIR"] = tempfile.tempdir = directory
+    yield Path(directory)
     tempfile.tempdir = None
     if before is None:
         del os.environ["TMPDIR"]
     else:
         os.environ["TMPDIR"] = before
-    shutil.rmtree(directory, ignore_errors=True)

@@ -78,7 +78,8 @@ class Writer:
             known: Refusals that an Event has told of.
 
         Raises:
-            StaleError: If the item or a target has changed since it was observed.
+            StaleError: If the item has changed since it was observed, and nothing is done, or a target has, and all
+                else is done but for Events.
             RefusedError: If children were refused; everything else is done, but for the plan's Events.
             KubeError: If a write failed; the pass is tried again from what is there then.
         """
@@ -90,12 +91,16 @@ class Writer:
         children: dict[str, str] = {}
         held: dict[str, str] = {}
         down: set[str] = set()
+        stale: StaleError | None = None
         for action in plan.actions:
             if isinstance(action, ApplyObject | JsonPatchObject) and action.cluster is not None:
-                if action.cluster not in down and (
-                    refusal := await self._act_there(action, action.cluster, down, item)
-                ):
-                    refusals.append(refusal)
+                try:
+                    if action.cluster not in down and (
+                        refusal := await self._act_there(action, action.cluster, down, item)
+                    ):
+                        refusals.append(refusal)
+                except StaleError as error:
+                    stale = error
                 continue
             part = _part(action)
             if isinstance(action, CreateObject) and part in held:
@@ -104,6 +109,9 @@ class Writer:
                 continue
             try:
                 await self._act(action)
+            except StaleError as error:
+                # The others of a wave do not wait for one that somebody edits at this moment.
+                stale = error
             except KubeError as error:
                 if error.status not in _REFUSALS:
                     raise
@@ -118,6 +126,8 @@ class Writer:
             raise RefusedError(refusals[0], children) from refusals[0]
         if refusals:
             raise refusals[0]
+        if stale is not None:
+            raise stale
         for event in plan.events:
             if event.written:
                 await self._record(event, kind, item)

@@ -52,13 +52,15 @@ class PodTemplateWorkload(Workload):
         return f"{model.uri.removesuffix(f'#sha256={model.sha256}')}#sha256={model.sha256}"
 
     def giving(self, where: Where, value: str) -> ApplyObject:
-        """Return the apply of one variable."""
+        """Return the apply of one variable, which holds only while nobody has changed the target since."""
+        # Without a version somebody's edit between our look and our write would be lost, also for the way back.
+        versioned = {key: value for key, value in self.body["metadata"].items() if key == "resourceVersion"}
         container = {"name": where.container, "env": [{"name": where.env, "value": value}]}
         return ApplyObject(
             {
                 "apiVersion": self.api_version,
                 "kind": str(self.key.kind),
-                "metadata": {"name": self.key.name, "namespace": self.namespace},
+                "metadata": {"name": self.key.name, "namespace": self.namespace, **versioned},
                 "spec": {"template": {"spec": {"containers": [container]}}},
             },
             self.key.cluster,

@@ -81,7 +81,14 @@ class Then:
     happens: Callable[[], None]
 
 
-Effect = Then | Answer | Refuse | Slow | Cut | Kill | Gone
+@dataclass(frozen=True)
+class First:
+    """Something happens; then the API server is asked."""
+
+    happens: Callable[[], None]
+
+
+Effect = First | Then | Answer | Refuse | Slow | Cut | Kill | Gone
 
 
 @dataclass(frozen=True)
@@ -285,6 +292,8 @@ class FaultProxy:
                 return web.Response(text=json.dumps(error) + "\n", content_type="application/json")
             case Slow(seconds):
                 await asyncio.sleep(seconds)
+            case First(happens):
+                await asyncio.to_thread(happens)
         if request.verb == "watch" and isinstance(effect, Cut):
             return _hang_up(incoming, "cut by the test")
         if request.verb == "watch":

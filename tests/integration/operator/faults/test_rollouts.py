@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.builders import DIGEST
-from tests.integration.operator.faults.proxy import Cut, Effect, Refuse
+from tests.integration.operator.faults.proxy import Cut, Effect, First, Refuse
 from tests.integration.operator.faults.world import World
 
 MODEL = f"pvc://fleet-models/runs/pruned#sha256={DIGEST}"
@@ -50,6 +50,34 @@ def test_a_write_that_fails_mid_wave_is_made_in_the_end(world: World, resource: 
     assert fault.struck > 0
     assert world.model_of("digits-a") == MODEL
     assert world.get("deployments", "digits-a")["metadata"]["generation"] == 2
+
+
+def test_a_model_that_a_person_sets_in_the_moment_before_our_write_is_left_to_them(world: World) -> None:
+    world.deployment("digits-a")
+
+    def edited() -> None:
+        world.edit("deployments", "digits-a", spec={"template": {"spec": {"containers": [
+            {"name": "server", "image": "server", "env": [{"name": "MODEL_URI", "value": "pvc://theirs"}]}
+        ]}}})  # fmt: skip
+
+    world.proxy.inject(First(edited), verb="patch", resource="deployments")
+    world.rollout(targets=[{"name": "digits-a"}], strategy=AT_ONCE)
+    ends(world, "RolledBack")
+    assert world.model_of("digits-a") == "pvc://theirs"
+    assert world.get("deployments", "digits-a")["metadata"]["generation"] == 2
+
+
+def test_what_else_a_person_edits_in_the_moment_before_our_write_stays_and_the_model_comes(world: World) -> None:
+    world.deployment("digits-a")
+    fault = world.proxy.inject(
+        First(lambda: world.edit("deployments", "digits-a", spec={"minReadySeconds": 1}) and None),
+        verb="patch", resource="deployments",
+    )  # fmt: skip
+    world.rollout(targets=[{"name": "digits-a"}], strategy=AT_ONCE)
+    ends(world, "RolledOut")
+    assert fault.struck == 1
+    assert world.model_of("digits-a") == MODEL
+    assert world.get("deployments", "digits-a")["spec"]["minReadySeconds"] == 1
 
 
 def test_a_rollout_is_not_made_twice_when_its_answer_is_lost(world: World) -> None:
