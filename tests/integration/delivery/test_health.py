@@ -109,9 +109,9 @@ def flux(kubectl: Kubectl, repository: Path) -> Iterator[Flux]:
         kubectl.must("create", "-f", "-", stdin=item)
     evaluated = Flux(kubectl)
     for kind in RESOURCES:
-        # Policies take a moment to hold; of a status without conditions two of three are false or errors.
+        # Policies take a moment to hold, and until then nothing is said against any of the three.
         stalled = {"observedGeneration": 1, "conditions": [condition("Stalled", "True")]}
-        wait_for(lambda kind=kind, stalled=stalled: "failed" in evaluated.holds(kind, stalled), "the policy")
+        wait_for(lambda kind=kind, stalled=stalled: "inProgress" not in evaluated.holds(kind, stalled), "the policy")
     yield evaluated
     for item in policies:
         kubectl.must("delete", item["kind"].lower(), item["metadata"]["name"])

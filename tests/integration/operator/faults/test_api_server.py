@@ -237,13 +237,13 @@ def test_two_operators_at_once_make_one_job(world: World) -> None:
     "missing", [pytest.param("jobs", id="no Jobs"), pytest.param("prunejobs/status", id="no status")]
 )
 def test_a_permission_that_is_lost_and_given_back(world: World, cluster: Cluster, missing: str) -> None:
-    ours = ["coppice.dev"]
+    ours, targets = ["coppice.dev"], ["deployments", "statefulsets", "daemonsets"]
     rules = [
         {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list", "watch", "create", "patch"]},
         {"apiGroups": ours, "resources": ["prunejobs/status", "modelrollouts/status"], "verbs": ["patch"]},
         {"apiGroups": ours, "resources": ["prunejobs"], "verbs": ["get", "list", "watch"]},
         {"apiGroups": ours, "resources": ["modelrollouts"], "verbs": ["get", "list", "watch", "create", "patch"]},
-        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "watch", "patch"]},
+        {"apiGroups": ["apps"], "resources": targets, "verbs": ["get", "list", "watch", "patch"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
         {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "create", "patch"]},
     ]
