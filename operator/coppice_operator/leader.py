@@ -24,6 +24,7 @@ from pathlib import Path
 
 from coppice_operator.kube import Kube, KubeError, collection_path, object_path
 from coppice_operator.plan import JsonObject
+from coppice_operator.tasks import cancel
 
 _API_VERSION = "coordination.k8s.io/v1"
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -106,8 +107,7 @@ class Elector:
                     await self._hold(task)
                 finally:
                     self._write_until = 0.0
-                    task.cancel()
-                    await asyncio.wait((task,))
+                    await cancel((task,))
                 if not task.cancelled():
                     task.result()
                 _log.warning("the lease is lost: standing by", extra={"reason": "LeaseLost"})

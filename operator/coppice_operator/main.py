@@ -29,6 +29,7 @@ from coppice_operator.prunejob.presets import Presets
 from coppice_operator.queue import WorkQueue
 from coppice_operator.reconciler import Reconciler
 from coppice_operator.server import application
+from coppice_operator.tasks import cancel
 from coppice_operator.watching import WATCHED, handlers, known, watching
 from coppice_operator.writer import Writer
 
@@ -119,7 +120,7 @@ async def run(options: OperatorOptions) -> None:
                 await _first((watcher, leader, *others), stop)
                 await reconciler.drain()
             finally:
-                await _cancel(leader, *others)
+                await cancel((leader, *others))
                 await server.cleanup()
 
 
@@ -144,12 +145,6 @@ async def _first(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event) -> No
     try:
         done, _ = await asyncio.wait((*tasks, stopped), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await _cancel(stopped)
+        await cancel((stopped,))
     for task in done - {stopped}:
         await task
-
-
-async def _cancel(*tasks: asyncio.Task[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)

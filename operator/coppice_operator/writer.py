@@ -93,22 +93,17 @@ class Writer:
         down: set[str] = set()
         stale: StaleError | None = None
         for action in plan.actions:
-            if isinstance(action, ApplyObject | JsonPatchObject) and action.cluster is not None:
-                try:
-                    if action.cluster not in down and (
-                        refusal := await self._act_there(action, action.cluster, down, item)
-                    ):
-                        refusals.append(refusal)
-                except StaleError as error:
-                    stale = error
-                continue
             part = _part(action)
             if isinstance(action, CreateObject) and part in held:
                 # A Job without the Service made before it would never be given one.
                 children[action.manifest["metadata"]["name"]] = held[part]
                 continue
             try:
-                await self._act(action)
+                if isinstance(action, ApplyObject | JsonPatchObject) and action.cluster is not None:
+                    refusal = await self._act_there(action, action.cluster, down, item)
+                    refusals += [refusal] if refusal else []
+                else:
+                    await self._act(action)
             except StaleError as error:
                 # The others of a wave do not wait for one that somebody edits at this moment.
                 stale = error
@@ -136,6 +131,8 @@ class Writer:
         self, action: ApplyObject | JsonPatchObject, cluster: str, down: set[str], item: JsonObject
     ) -> KubeError | None:
         """Write to another cluster; return its refusal of the object, and note it as down where it does not answer."""
+        if cluster in down:
+            return None
         namespace, _ = place_of(item)
         remote = self.clusters.remote(namespace, cluster) if self.clusters is not None else None
         if self.clusters is None or remote is None:

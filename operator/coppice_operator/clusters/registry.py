@@ -21,6 +21,7 @@ from coppice_operator.kube import Kube, KubeError
 from coppice_operator.plan import JsonObject
 from coppice_operator.queue import Key
 from coppice_operator.secret import SecretError, fetch
+from coppice_operator.tasks import cancel
 
 SECRET_SECONDS = 60.0
 REQUEST_SECONDS = 10.0
@@ -154,8 +155,7 @@ class _Member:
 
     async def end(self) -> None:
         """Return when it has ended."""
-        self._task.cancel()
-        await asyncio.wait((self._task,))
+        await cancel((self._task,))
 
     async def _run(self) -> None:
         patience = Patience()
@@ -223,10 +223,7 @@ class _Member:
                 if str(secret["metadata"].get("resourceVersion")) != version:
                     return
         finally:
-            for task in following.values():
-                task.cancel()
-            if following:
-                await asyncio.wait(following.values())
+            await cancel(following.values())
             self.remote = None
 
     async def _wait(self, seconds: float) -> None:

@@ -11,11 +11,11 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import Any
 
 from coppice_operator.cache import Cache
 from coppice_operator.clusters.faults import unreadable
 from coppice_operator.kube import Kube, KubeError, collection_path
+from coppice_operator.tasks import cancel
 
 RELIST_SECONDS = 300.0
 AGAIN_SECONDS = 1.0
@@ -134,7 +134,7 @@ class Remote:
                     return
                 raise
             finally:
-                await _ended(watching, asked)
+                await cancel((watching, asked))
             await asyncio.sleep(max(0.0, began + AGAIN_SECONDS - self._clock()))
 
     async def _watch_once(self, path: str, kind: str, version: str) -> str:
@@ -154,9 +154,3 @@ class Remote:
         if self._faults.get(kind, "") != fault:
             self._faults[kind] = fault
             self._changed()
-
-
-async def _ended(*tasks: asyncio.Future[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)

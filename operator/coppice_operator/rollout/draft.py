@@ -35,7 +35,7 @@ from coppice_operator.rollout.kinds import KINDS, Where, Workload, by_key
 from coppice_operator.rollout.kinds.pod_template import DEFAULT_ENV
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.reach import down_of
-from coppice_operator.rollout.selection import chooses
+from coppice_operator.rollout.selection import Chosen, chooses, select
 from coppice_operator.rollout.summaries import summaries
 
 SOON_SECONDS = 0.1
@@ -158,6 +158,14 @@ class Draft:
     def in_transition(self) -> int:
         """How many targets are between two models now."""
         return sum(target.state in IN_TRANSITION for target in self.targets)
+
+    def chosen(self) -> tuple[Chosen, ...]:
+        """Return what spec.targets choose now.
+
+        Raises:
+            SelectionError: If that is in doubt.
+        """
+        return select(self.spec.targets, self.spec.models, self.workloads, self.down, self.observation.missing_kinds)
 
     def model_of(self, target: TargetStatus) -> RolloutModel:
         """Return the model a frozen target takes."""

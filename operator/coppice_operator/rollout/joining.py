@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 from coppice_api.constants import Reason
-from coppice_api.modelrollout import TargetState, TargetStatus
 from coppice_operator.plan import EventType
 from coppice_operator.rollout.draft import Draft
 from coppice_operator.rollout.git import key_fault
-from coppice_operator.rollout.selection import MAX_TARGETS, SelectionError, select
+from coppice_operator.rollout.selection import MAX_TARGETS, SelectionError
 
 
 def join(draft: Draft) -> None:
     """Append what spec.targets choose now and did not when the first wave began; nothing where that is in doubt."""
     try:
-        chosen = select(
-            draft.spec.targets, draft.spec.models, draft.workloads, draft.down, draft.observation.missing_kinds
-        )
+        chosen = draft.chosen()
     except SelectionError:
         # What is wrong with a target that was there before is found where that target is observed.
         return
     known = {target.key for target in draft.targets}
-    joined = [
-        TargetStatus(
-            kind=one.key.kind,
-            name=one.key.name,
-            cluster=one.key.cluster,
-            container=one.where.container,
-            model=one.model,
-            state=TargetState.PENDING,
-            wave=draft.waves,
-        )
-        for one in chosen
-        if one.key not in known
-    ]
+    joined = [one.in_wave(draft.waves) for one in chosen if one.key not in known]
     before = draft.targets
     if not joined or len(before) + len(joined) > MAX_TARGETS:
         return

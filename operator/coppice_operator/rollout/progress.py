@@ -35,9 +35,7 @@ from coppice_operator.rollout.waves import cumulative_sizes, wave_of
 def begin(draft: Draft) -> Verdict | None:
     """Choose the targets and begin the first wave; a Verdict says why not."""
     try:
-        chosen = select(
-            draft.spec.targets, draft.spec.models, draft.workloads, draft.down, draft.observation.missing_kinds
-        )
+        chosen = draft.chosen()
     except SelectionError as error:
         draft.targets, draft.waves = [], 0
         return _stalled(error.reason, error.message)
@@ -46,18 +44,7 @@ def begin(draft: Draft) -> Verdict | None:
         return _unreachable(draft, "the first wave waits")
     sizes = cumulative_sizes(draft.spec.strategy.waves, len(chosen))
     draft.waves = len(sizes)
-    draft.targets = [
-        TargetStatus(
-            kind=one.key.kind,
-            name=one.key.name,
-            cluster=one.key.cluster,
-            container=one.where.container,
-            model=one.model,
-            state=TargetState.PENDING,
-            wave=wave_of(index, sizes),
-        )
-        for index, one in enumerate(chosen)
-    ]
+    draft.targets = [one.in_wave(wave_of(index, sizes)) for index, one in enumerate(chosen)]
     if fault := key_fault(draft):
         return _stalled(Reason.TARGET_INVALID, fault)
     if fault := canary_fault(draft):

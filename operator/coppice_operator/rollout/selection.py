@@ -18,6 +18,8 @@ from coppice_api.modelrollout import (
     Target,
     TargetKey,
     TargetKind,
+    TargetState,
+    TargetStatus,
 )
 from coppice_operator.rollout.kinds import FieldUnreadableError, Where, Workload
 
@@ -32,6 +34,18 @@ class Chosen:
     key: TargetKey
     where: Where
     model: str
+
+    def in_wave(self, wave: int) -> TargetStatus:
+        """Return it as a target that waits for its wave."""
+        return TargetStatus(
+            kind=self.key.kind,
+            name=self.key.name,
+            cluster=self.key.cluster,
+            container=self.where.container,
+            model=self.model,
+            state=TargetState.PENDING,
+            wave=wave,
+        )
 
 
 class SelectionError(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,17 +25,6 @@ def buildah() -> Buildah:
 @pytest.fixture(scope="module")
 def image(buildah: Buildah) -> str:
     return buildah.build("operator", "localhost/coppice-operator:tests", timeout_seconds=BUILD_SECONDS)
-
-
-@pytest.fixture(scope="module")
-def config(buildah: Buildah, image: str) -> Config:
-    return buildah.config(image)
-
-
-@pytest.fixture(scope="module")
-def root(buildah: Buildah, image: str) -> Iterator[Path]:
-    with buildah.mounted(image) as path:
-        yield path
 
 
 def test_it_is_nobodys_root_and_says_what_it_is(config: Config) -> None:

@@ -51,6 +51,17 @@ class Server:
         return {**body, "metadata": {**metadata, "generation": 1}}
 
 
+async def first_status(reconciler: Reconciler, server: Server) -> Json:
+    """What a reconciler at work writes first."""
+    working = asyncio.create_task(reconciler.run())
+    try:
+        return await asyncio.wait_for(server.status, 10)
+    finally:
+        working.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await working
+
+
 @pytest.mark.parametrize(("there", "state"), [(True, "RollingOut"), (False, "RollingBack")])
 async def test_a_target_is_looked_up_before_it_is_said_to_be_deleted(there: bool, state: str) -> None:
     began = Simulation(rollout("digits-a"), [deployment("digits-a")])
@@ -68,13 +79,7 @@ async def test_a_target_is_looked_up_before_it_is_said_to_be_deleted(there: bool
         cache, queue, Writer(server, cache), OperatorMetrics(), server, default_image="coppice:test",  # type: ignore[arg-type]
         clock=Clock(lambda: began.now, lambda: 0.0),
     )  # fmt: skip
-    working = asyncio.create_task(reconciler.run())
-    try:
-        status = await asyncio.wait_for(server.status, 10)
-    finally:
-        working.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await working
+    status = await first_status(reconciler, server)
     assert server.selectors[0] == "metadata.name=digits-a"
     assert status["state"] == state
 
@@ -91,13 +96,7 @@ async def test_a_kind_that_nobody_watches_is_listed_for_a_rollout_that_names_it(
         cache, queue, Writer(server, cache), OperatorMetrics(), server, default_image="coppice:test",  # type: ignore[arg-type]
     )  # fmt: skip
     reconciler.unwatched = [] if watched else [item for item in WATCHED if item.optional]
-    working = asyncio.create_task(reconciler.run())
-    try:
-        status = await asyncio.wait_for(server.status, 10)
-    finally:
-        working.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await working
+    status = await first_status(reconciler, server)
     assert status["state"] == ("TargetNotFound" if watched else "KindUnavailable")
     listed = "/apis/serving.kserve.io/v1beta1/namespaces/fleet/inferenceservices"
     assert set(server.paths) == (set() if watched else {listed})

@@ -15,12 +15,8 @@ class DaemonSet(PodTemplateWorkload):
 
     def unhealthy(self) -> str | None:
         """It must replace its pods by itself, and every one must be available and of the present template."""
-        if (self.spec.get("updateStrategy") or {}).get("type") == "OnDelete":
-            return (
-                f"{self.key} replaces a pod only when somebody deletes it (updateStrategy OnDelete): set RollingUpdate"
-            )
-        if not self.observed():
-            return f"{self.key} has a change that its controller has not seen yet"
+        if fault := self.waits_for_deletions() or self.unseen():
+            return fault
         if not self.complete(None):
             away = self._wanted() - self.available_pods()
             what = f"is not available on {away}" if away > 0 else "is being replaced on some"

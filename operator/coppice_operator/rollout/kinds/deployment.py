@@ -15,8 +15,8 @@ class Deployment(PodTemplateWorkload):
         """It must not be paused, and be observed and available."""
         if self.spec.get("paused"):
             return f"{self.key} is paused"
-        if not self.observed():
-            return f"{self.key} has a change that its controller has not seen yet"
+        if fault := self.unseen():
+            return fault
         available = self.condition("Available")
         if available is None or available.get("status") != "True":
             return f"{self.key} is not available"

@@ -108,6 +108,22 @@ class PodTemplateWorkload(Workload):
             )
         return EnvField(container_index, env_index, self.bounded(entry.get("value", ""), env))
 
+    @property
+    def update_strategy(self) -> JsonObject:
+        """Its spec.updateStrategy."""
+        found: JsonObject = self.spec.get("updateStrategy") or {}
+        return found
+
+    def waits_for_deletions(self) -> str | None:
+        """Return that it replaces no pod by itself, as a sentence, or None."""
+        if self.update_strategy.get("type") != "OnDelete":
+            return None
+        return f"{self.key} replaces a pod only when somebody deletes it (updateStrategy OnDelete): set RollingUpdate"
+
+    def unseen(self) -> str | None:
+        """Return that its last change is still to be acted on, as a sentence, or None."""
+        return None if self.observed() else f"{self.key} has a change that its controller has not seen yet"
+
     def _names(self) -> list[str]:
         return [container["name"] for container in self._containers()]
 

@@ -15,19 +15,16 @@ class StatefulSet(PodTemplateWorkload):
 
     def unhealthy(self) -> str | None:
         """It must replace all of its pods by itself, and every one must be available and of the present template."""
-        strategy = self.spec.get("updateStrategy") or {}
-        if strategy.get("type") == "OnDelete":
-            return (
-                f"{self.key} replaces a pod only when somebody deletes it (updateStrategy OnDelete): set RollingUpdate"
-            )
-        partition = (strategy.get("rollingUpdate") or {}).get("partition") or 0
+        if fault := self.waits_for_deletions():
+            return fault
+        partition = (self.update_strategy.get("rollingUpdate") or {}).get("partition") or 0
         if partition:
             return (
                 f"{self.key} keeps its pods below number {partition} on what they have "
                 "(updateStrategy.rollingUpdate.partition): set it to 0"
             )
-        if not self.observed():
-            return f"{self.key} has a change that its controller has not seen yet"
+        if fault := self.unseen():
+            return fault
         if not self.complete(None):
             return f"{self.key} has {self.available_pods()} of {self._wanted()} pods updated and available"
         return None
