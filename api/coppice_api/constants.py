@@ -31,6 +31,8 @@ ANNOTATION_PROMETHEUS_ADDRESS = f"{GROUP}/prometheus-address"
 ANNOTATION_CLUSTER = f"{GROUP}/cluster"
 """On a Secret with a kubeconfig: `rollouts` lets targets name its cluster; divided by a comma,
 `insecure-skip-tls-verify` lets the kubeconfig say so."""
+ANNOTATION_RECORD = f"{GROUP}/record"
+"""On a ModelRollout, the operator's: what its targets held and how it ended, in case its status is wiped."""
 
 # The run contract between the Job and its pod.
 ENV_RUN_CONFIG = "COPPICE_RUN_CONFIG"

@@ -43,7 +43,7 @@ class ApplyObject:
 
 @dataclass(frozen=True)
 class PatchObject:
-    """JSON merge patch: for fields of our own children (such as a Job's suspend)."""
+    """JSON merge patch: of our own children (such as a Job's suspend), and of a rollout's own annotation."""
 
     api_version: str
     kind: str

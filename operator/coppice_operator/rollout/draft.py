@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from coppice_api.base import Condition as ApiCondition
 from coppice_api.base import ConditionStatus
-from coppice_api.constants import ConditionType, Reason
+from coppice_api.constants import ANNOTATION_RECORD, API_VERSION, ConditionType, Reason
 from coppice_api.modelrollout import (
     CheckStatus,
     CheckSummary,
@@ -27,7 +27,7 @@ from coppice_api.modelrollout import (
     TargetStatus,
 )
 from coppice_operator.conditions import Condition, conditions, instant, timestamp
-from coppice_operator.plan import Action, Event, EventType, JsonObject, Plan
+from coppice_operator.plan import Action, Event, EventType, JsonObject, PatchObject, Plan
 from coppice_operator.reading import read
 from coppice_operator.rollout.claims import FINISHED
 from coppice_operator.rollout.clock import anew, told_anew
@@ -35,6 +35,8 @@ from coppice_operator.rollout.kinds import KINDS, Where, Workload, by_key
 from coppice_operator.rollout.kinds.pod_template import DEFAULT_ENV
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.reach import down_of
+from coppice_operator.rollout.record import Record, fitted, written
+from coppice_operator.rollout.record import read as read_record
 from coppice_operator.rollout.selection import Chosen, chooses, select
 from coppice_operator.rollout.summaries import summaries
 
@@ -85,6 +87,10 @@ class Draft:
     """Other clusters with which nothing can be done now, and why; their workloads are left out of `workloads`."""
     clusters: list[ClusterStatus] = field(default_factory=list)
     history: list[Revision] = field(default_factory=list)
+    record: Record | None = None
+    """What is remembered beside the status, as it was observed."""
+    held: dict[TargetKey, str | None] = field(default_factory=dict)
+    """What is to be remembered of targets there."""
     deadlines_rest: bool = False
     """Whether what is waited for is a person, so that deadlines of targets do not run."""
     actions: list[Action] = field(default_factory=list)
@@ -137,6 +143,15 @@ class Draft:
             down=down,
             clusters=list(stored.clusters),
             history=list(stored.history),
+            record=(record := read_record(rollout.metadata)),
+            held={
+                **(record.held if record else {}),
+                **{
+                    target.key: target.previous_value
+                    for target in stored.targets
+                    if target.previous_value_set is not None
+                },
+            },
         )
 
     @property
@@ -230,6 +245,7 @@ class Draft:
             git=self.git,
             history=self.history,
         )
+        self._remember(verdict)
         wake_ups = [*self.wake_ups, *([verdict.requeue_after_seconds] if verdict.requeue_after_seconds else [])]
         return Plan(
             status=status.to_dict(),
@@ -237,6 +253,29 @@ class Draft:
             events=tuple(self.events),
             requeue_after_seconds=min(wake_ups, default=None),
         )
+
+    def _remember(self, verdict: Verdict) -> None:
+        """Write the record anew where it is not what it should be."""
+        over = verdict.reason in FINISHED
+        if self.wave == 0 or (over and self.record is None and self.stored.state in FINISHED):
+            # Nothing was touched; or it had ended before records were kept.
+            return
+        wanted = fitted(
+            Record(
+                held=self.held,
+                wave=self.wave,
+                failure_reason=self.failure_reason,
+                failure_message=self.failure_message,
+                state=str(verdict.reason) if over else None,
+                message=verdict.message if over else None,
+            ),
+            self.rollout.metadata,
+        )
+        if wanted is not None and wanted != self.record:
+            metadata = self.rollout.metadata
+            patch = {"metadata": {"annotations": {ANNOTATION_RECORD: written(wanted, metadata)}}}
+            # Before any write to a target of the same pass.
+            self.actions.insert(0, PatchObject(API_VERSION, ModelRollout.KIND, self.namespace, metadata["name"], patch))
 
     def _summaries(self) -> list[CheckSummary]:
         # After the end nothing is judged any more, and the spec may be edited.

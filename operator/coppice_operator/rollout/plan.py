@@ -1,6 +1,6 @@
 """The order of decisions about a ModelRollout. Pure: the same observation and time give the same Plan.
 
-withdrawn? -> finished? -> paused? -> on the way back? -> replaced? -> refused? -> first wave? -> current wave
+lost? -> withdrawn? -> finished? -> paused? -> on the way back? -> replaced? -> refused? -> first wave? -> current wave
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.progress import advance, begin
 from coppice_operator.rollout.reach import settle, told
 from coppice_operator.rollout.replacement import hand_over, replaced_by
+from coppice_operator.rollout.restoring import restore
 from coppice_operator.rollout.rollback import fail, roll_back
 from coppice_operator.rollout.validation import refusal
 from coppice_operator.rollout.withdrawal import turns_round, withdraw
@@ -41,16 +42,17 @@ def plan(observation: RolloutObservation, now: datetime) -> Plan:
         draft = Draft.of(observation, now)
     except ValidationError as error:
         return _unreadable(observation, error, now)
+    lost = restore(draft)
     if draft.stored.state not in FINISHED:
         settle(draft)
     if not through_git(draft):
-        verdict = _decide(draft)
+        verdict = lost or _decide(draft)
         # Told once the decision is made: what it left as it was is known only then.
         return draft.to_plan(
             dataclasses.replace(verdict, message=told(draft, verdict.message)) if verdict.reconciling else verdict
         )
     change = change_of(draft)
-    return draft.to_plan(deliver(draft, change, _decide(draft)))
+    return draft.to_plan(deliver(draft, change, lost or _decide(draft)))
 
 
 def _decide(draft: Draft) -> Verdict:

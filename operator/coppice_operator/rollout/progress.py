@@ -88,6 +88,7 @@ def _next_wave(draft: Draft) -> Verdict | None:
         draft.announce(EventType.NORMAL, Reason.ROLLING_OUT, f"wave {draft.wave} of {draft.waves} is done")
     draft.wave = number
     draft.wave_available_time = None
+    _record_held(draft)
     new_wave(draft)
     count = sum(target.wave == number for target in draft.targets)
     draft.announce(
@@ -244,6 +245,7 @@ def _touch(draft: Draft) -> Verdict:
     verdict = _blocked(draft)
     if verdict is not None:
         return verdict
+    _record_held(draft)
     slots = free_slots(draft)
     waiting = without_baseline(draft)
     ill: list[str] = []
@@ -277,9 +279,22 @@ def _touch(draft: Draft) -> Verdict:
     return Verdict(Reason.ROLLING_OUT, f"wave {draft.wave} of {draft.waves} is being rolled out", reconciling=True)
 
 
+def _record_held(draft: Draft) -> None:
+    """Have what the wave's targets hold remembered beside the status, in one write for all of them."""
+    for target in draft.targets:
+        if (target.wave, target.state) == (draft.wave, TargetState.PENDING) and target.key in draft.workloads:
+            draft.held[target.key] = _value(draft, target)
+
+
+def _value(draft: Draft, target: TargetStatus) -> str | None:
+    """Return what a target held before the rollout: of one that has the model already, what is remembered of it."""
+    value = draft.workloads[target.key].held(draft.where_of(target))
+    return draft.held.get(target.key, value) if value == draft.reference_of(target) else value
+
+
 def _touched(draft: Draft, target: TargetStatus) -> TargetStatus:
     """Remember what the target holds; the write follows when this is stored."""
-    value = draft.workloads[target.key].held(draft.where_of(target))
+    value = _value(draft, target)
     return target.model_copy(
         update={
             "state": TargetState.UPDATING,

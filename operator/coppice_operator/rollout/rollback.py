@@ -107,6 +107,8 @@ def _observe(draft: Draft, target: TargetStatus) -> TargetStatus:
     workload = draft.workloads.get(target.key)
     if workload is None:
         return _blocked(target, "it no longer exists")
+    if target.previous_value_set is None:
+        return _blocked(target, "not taken back: the status was lost, and with it what the target had")
     where = draft.where_of(target)
     try:
         value = workload.held(where)

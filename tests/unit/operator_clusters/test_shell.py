@@ -116,6 +116,7 @@ class Home(Kube):
             "data": {"kubeconfig": base64.b64encode(kubeconfig.encode()).decode()},
         }
         self.version = 10
+        self.stored = document()
         self.statuses: list[Json] = []
 
     async def get(self, path: str, **query: str) -> Json:
@@ -129,9 +130,11 @@ class Home(Kube):
 
     async def merge(self, path: str, body: Json) -> Json:
         self.version += 1
-        self.statuses.append(body["status"])
-        metadata = {"name": "digits", "namespace": "fleet", "uid": "r", "generation": 1}
-        return {**document(), "metadata": {**metadata, "resourceVersion": str(self.version)}, "status": body["status"]}
+        if "status" in body:
+            self.statuses.append(body["status"])
+        metadata = {**self.stored["metadata"], **body.get("metadata", {}), "resourceVersion": str(self.version)}
+        self.stored = {**self.stored, **body, "metadata": metadata}
+        return self.stored
 
 
 def document() -> Json:

@@ -25,7 +25,8 @@ Json = dict[str, Any]
 class Server:
     """Lists Deployments, and keeps the last status written."""
 
-    def __init__(self, deployments: list[Json]) -> None:
+    def __init__(self, deployments: list[Json], document: Json) -> None:
+        self.document, self.version = {"kind": "ModelRollout", **document}, 99
         self.deployments, self.selectors, self.paths = deployments, list[str](), list[str]()
         self.status: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
 
@@ -45,10 +46,12 @@ class Server:
         return {**body, "metadata": {**body["metadata"], "uid": "e", "resourceVersion": "99"}}
 
     async def merge(self, path: str, body: Json) -> Json:
-        if not self.status.done():
+        if "status" in body and not self.status.done():
             self.status.set_result(body["status"])
-        metadata = {"name": "digits", "namespace": "fleet", "uid": "r", "resourceVersion": "99"}
-        return {**body, "metadata": {**metadata, "generation": 1}}
+        self.version += 1
+        metadata = {**self.document["metadata"], **body.get("metadata", {}), "resourceVersion": str(self.version)}
+        self.document = {**self.document, **body, "metadata": metadata}
+        return self.document
 
 
 async def first_status(reconciler: Reconciler, server: Server) -> Json:
@@ -74,7 +77,7 @@ async def test_a_target_is_looked_up_before_it_is_said_to_be_deleted(there: bool
     cache.put("ModelRollout", {"kind": "ModelRollout", **document})
     found = {**began.fleet["digits-a"]}
     found["metadata"] = {**found["metadata"], "uid": "d", "resourceVersion": "1"}
-    server = Server([found] if there else [])
+    server = Server([found] if there else [], document)
     reconciler = Reconciler(
         cache, queue, Writer(server, cache), OperatorMetrics(), server, default_image="coppice:test",  # type: ignore[arg-type]
         clock=Clock(lambda: began.now, lambda: 0.0),
@@ -91,7 +94,7 @@ async def test_a_kind_that_nobody_watches_is_listed_for_a_rollout_that_names_it(
     document["metadata"] |= {"uid": "r", "resourceVersion": "1"}
     cache, queue = Cache(), WorkQueue()
     cache.put("ModelRollout", {"kind": "ModelRollout", **document})
-    server = Server([])
+    server = Server([], document)
     reconciler = Reconciler(
         cache, queue, Writer(server, cache), OperatorMetrics(), server, default_image="coppice:test",  # type: ignore[arg-type]
     )  # fmt: skip

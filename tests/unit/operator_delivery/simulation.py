@@ -12,7 +12,7 @@ import yaml
 from coppice_api.modelrollout import GitState
 from coppice_operator.delivery.change import Change, Outcome
 from coppice_operator.delivery.component import Component, read
-from coppice_operator.plan import Action, PublishToGit
+from coppice_operator.plan import Action, PatchObject, PublishToGit
 from coppice_operator.rollout.observation import RolloutObservation
 from tests.unit.operator_rollout.simulator import Object, Simulation, env_value, rollout
 
@@ -80,6 +80,9 @@ class GitSimulation(Simulation):
         self.pushed_at = self.now
 
     def _write(self, action: Action) -> None:
+        if isinstance(action, PatchObject):
+            super()._write(action)
+            return
         assert isinstance(action, PublishToGit), "with Git no target is written"
         change = action.change
         self.actions.append(action)

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from coppice_api.modelrollout import TargetKind
+from coppice_api.modelrollout import TargetKey, TargetKind
 from coppice_operator.clusters.view import ClusterView
 from coppice_operator.conditions import timestamp
-from coppice_operator.plan import Action, ApplyObject, Event, JsonPatchObject, Plan
+from coppice_operator.plan import Action, ApplyObject, Event, JsonPatchObject, PatchObject, Plan
 from coppice_operator.rollout.analysis import Answer, Query, due_queries
 from coppice_operator.rollout.observation import RolloutObservation
 from coppice_operator.rollout.plan import plan
+from coppice_operator.rollout.record import read as read_record
 from tests.builders import DIGEST, model_rollout
 from tests.unit.operator_rollout import controllers
 from tests.unit.operator_rollout.controllers import DENSE, Object, deployment, env_value
@@ -81,6 +82,7 @@ class Simulation:
         self.now = START
         self.passes = 0
         self.status_writes = 0
+        self.record_writes = 0
         self.actions: list[Action] = []
         self.events: list[Event] = []
         self.queries: list[Query] = []
@@ -197,6 +199,10 @@ class Simulation:
         return [(name, item) for name, workload in self.fleet.items() for item in controllers.with_parts(workload)]
 
     def _write(self, action: Action) -> None:
+        if isinstance(action, PatchObject):
+            self.rollout["metadata"].setdefault("annotations", {}).update(action.patch["metadata"]["annotations"])
+            self.record_writes += 1
+            return
         self.actions.append(action)
         assert isinstance(action, ApplyObject | JsonPatchObject)
         name = action.manifest["metadata"]["name"] if isinstance(action, ApplyObject) else action.name
@@ -205,6 +211,9 @@ class Simulation:
         stored = next(target for target in self.status["targets"] if target["name"] == name)
         assert stored["state"] in ("Updating", "RollingBack")
         assert "previousValueSet" in stored, "touched before the status remembers what it held"
+        known = read_record(self.rollout["metadata"])
+        key = TargetKey(name, TargetKind(self.fleet[name]["kind"]), action.cluster)
+        assert known is not None and key in known.held, "touched before it is remembered beside it"
         workload = self.fleet[name]
         before = copy.deepcopy(workload["spec"])
         if isinstance(action, ApplyObject):

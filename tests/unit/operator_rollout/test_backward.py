@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coppice_operator.plan import JsonPatchObject
+from coppice_operator.plan import Action, ApplyObject, JsonPatchObject
 from coppice_operator.rollout.analysis import Answer, Query
 from tests.unit.operator_rollout.simulator import DENSE, PRUNED, Simulation, condition, deployment, env_value
 from tests.unit.operator_rollout.test_forward import ANALYSIS, NAMES, good, simulation
@@ -181,7 +181,12 @@ class TestRollbackThatMeetsTrouble:
         run.run(until=lambda: run.state == "RollingBack")
         write = run._write
         refused = "digits-a"
-        run._write = lambda action: write(action) if action.manifest["metadata"]["name"] != refused else None  # type: ignore
+
+        def refusing(action: Action) -> None:
+            if not (isinstance(action, ApplyObject) and action.manifest["metadata"]["name"] == refused):
+                write(action)
+
+        run._write = refusing  # type: ignore[method-assign]
         run.run(until=lambda: run.values()["digits-b"] == run.values()["digits-c"] == DENSE)
         assert run.state == "RollingBack"
         refused = ""

@@ -172,6 +172,24 @@ def test_a_rollouts_status_wiped_after_its_end_writes_no_target_again(world: Wor
     assert world.get("deployments", "digits-a")["metadata"]["generation"] == 2
 
 
+def test_a_rollouts_status_wiped_mid_wave_by_whoever_killed_the_operator_loses_no_way_back(world: World) -> None:
+    for name in NAMES:
+        world.deployment(name)
+    dense = {name: world.model_of(name) for name in NAMES}
+    world.sick.add("digits-b")
+    world.rollout(
+        targets=[{"name": name} for name in NAMES],
+        strategy={"waves": [{"targets": 1}, {"targets": "100%"}], "progressDeadlineSeconds": 20},
+    )
+    world.until(lambda: world.model_of("digits-b") == MODEL, "the second wave")
+    world.operator.kill()
+    world.api.merge(world.name, "modelrollouts", "digits", {"status": None}, "status")
+    world.operator.restart()
+    ends(world, "RolledBack")
+    assert {name: world.model_of(name) for name in NAMES} == dense
+    assert MODEL not in dense.values()
+
+
 def test_two_operators_at_once_write_a_target_once(world: World) -> None:
     world.deployment("digits-a")
     other = world.another()
