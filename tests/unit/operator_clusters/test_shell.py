@@ -168,9 +168,10 @@ async def test_a_connection_begins_with_a_rollout_and_ends_with_it(server: ApiSe
         assert gone is not None
         cache.remove("ModelRollout", gone)
         reconciler.saw("ModelRollout", gone)
+        connections = reconciler.clusters
+        assert isinstance(connections, Clusters)
+        await until(lambda: connections.remote("fleet", "berlin") is None, "the end of the connection")
         await until(lambda: server.open_watches == 0, "the end of its watch")
-        assert isinstance(reconciler.clusters, Clusters)
-        assert reconciler.clusters.remote("fleet", "berlin") is None
     finally:
         working.cancel()
         with contextlib.suppress(asyncio.CancelledError):
