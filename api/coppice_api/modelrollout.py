@@ -575,6 +575,15 @@ class OnFailure(StrEnum):
     HOLD = "Hold"
 
 
+TEMPLATE_RULES = validations(
+    cel(
+        "!has(self.strategy) || !has(self.strategy.git) || !self.targets.exists(target, has(target.cluster))",
+        "strategy.delivery Git takes no targets[].cluster: one file says nothing of which cluster it is for; make one "
+        "rollout a cluster, in that cluster",
+    )
+)
+
+
 class RolloutTemplate(ApiModel):
     """A rollout without its models: what a PruneJob carries."""
 
@@ -890,5 +899,5 @@ class ModelRollout(ApiModel):
     api_version: str = "coppice.dev/v1alpha1"
     kind: str = "ModelRollout"
     metadata: dict[str, Any] = {}
-    spec: ModelRolloutSpec
+    spec: Annotated[ModelRolloutSpec, Field(json_schema_extra=TEMPLATE_RULES)]
     status: ModelRolloutStatus | None = None

@@ -35,7 +35,7 @@ from coppice_api.base import (
     immutable,
     validations,
 )
-from coppice_api.modelrollout import RolloutTemplate
+from coppice_api.modelrollout import TEMPLATE_RULES, RolloutTemplate
 
 _CLAIM = rf"pvc://{DNS_SUBDOMAIN}"
 ModelUri = Annotated[
@@ -438,7 +438,7 @@ class PruneJobSpec(ApiModel):
     """Where results go."""
     run: Annotated[Run, Field(json_schema_extra=immutable("spec.run"))] = Run()
     """How the Job runs."""
-    rollout: RolloutTemplate | None = None
+    rollout: Annotated[RolloutTemplate | None, Field(json_schema_extra=TEMPLATE_RULES)] = None
     """The ModelRollout to create when the target is met. Absent: stop after pruning."""
 
 

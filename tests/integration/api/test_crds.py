@@ -184,6 +184,13 @@ REFUSED = {
         model_rollout(targets=[{"name": "a", "selector": {"matchLabels": {"a": "b"}}}]),
         "targets[] needs exactly one of name and selector",
     ),
+    "a target in another cluster, through Git": (
+        model_rollout(
+            targets=[{"name": "a"}, {"name": "b", "cluster": "berlin"}],
+            strategy={"delivery": "Git", "git": {"repository": "https://git.example/f.git", "path": "fleet.yaml"}},
+        ),
+        "strategy.delivery Git takes no targets[].cluster",
+    ),
     "a selector of everything": (
         model_rollout(targets=[{"selector": {}}]),
         "targets[].selector is empty and would choose every object in the namespace",
