@@ -98,6 +98,14 @@ def deployment(name: str) -> Json:
     }  # fmt: skip
 
 
+def without_pods(kind: str, name: str) -> Json:
+    """A workload of another kind that is complete with no pod: no replica, or no node it could be on."""
+    made = {**deployment(name), "kind": kind}
+    if kind == "StatefulSet":
+        return {**made, "spec": {**made["spec"], "serviceName": name}}
+    return {**made, "spec": {key: value for key, value in made["spec"].items() if key != "replicas"}}
+
+
 def in_namespace(kubeconfig: Path, namespace: str, to: Path) -> None:
     config = yaml.safe_load(kubeconfig.read_text())
     config["contexts"][0]["context"]["namespace"] = namespace
@@ -277,3 +285,30 @@ def test_rights_that_are_missing_are_named(fleet: Pair) -> None:
     approve(fleet)
     fleet.wait("ClusterUnreachable")
     assert "may not list and watch Deployment there (403)" in fleet.status()["clusters"][0]["message"]
+
+
+def test_other_kinds_in_another_cluster_go_there_and_back(fleet: Pair) -> None:
+    kinds = {"s": "StatefulSet", "e": "DaemonSet"}
+    for name, kind in kinds.items():
+        fleet.there.must("create", "-f", "-", stdin=without_pods(kind, name))
+    document = model_rollout(targets=[
+        {"name": "a"}, *({"kind": kind, "name": name, "cluster": "berlin"} for name, kind in kinds.items()),
+    ])  # fmt: skip
+    document["metadata"]["name"] = "fleet"
+    document["spec"]["minimumProvenance"] = "Estimated"
+
+    def held() -> dict[str, str]:
+        return {
+            item["metadata"]["name"]: item["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"]
+            for item in fleet.there.items("statefulsets,daemonsets")
+        }
+
+    before = held()
+    assert before == dict.fromkeys(kinds, DENSE)
+    fleet.here.must("create", "-f", "-", stdin=document)
+    fleet.wait("RolledOut")
+    model = document["spec"]["models"][0]
+    assert held() == dict.fromkeys(kinds, f"{model['uri']}#sha256={model['sha256']}")
+    fleet.edit(withdrawn=True)
+    fleet.wait("RolledBack")
+    assert held() == before
