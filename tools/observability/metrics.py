@@ -85,7 +85,7 @@ def _table(found: Iterable[Exposed]) -> str:
 
 def _operator() -> list[Exposed]:
     metrics, cache = OperatorMetrics(), Cache()
-    for item in (_finished_prunejob(), _finished_rollout()):
+    for item in (_finished_prunejob(), _rollout()):
         cache.put(item["kind"], item)
     metrics.watch(cache, WorkQueue(), Health())
     metrics.saw_event("Job")
@@ -124,6 +124,8 @@ def _read(families: Iterable[Metric]) -> Iterator[Exposed]:
         # What every Prometheus client says of its process needs no words of ours.
         if not family.name.startswith("coppice_"):
             continue
+        if not family.samples:
+            raise ValueError(f"nothing shown here has a series of {family.name}: its labels are not known")
         labels = dict.fromkeys(name for sample in family.samples for name in sample.labels if name != "le")
         # A parsed counter has lost its suffix, a collected one never had it.
         name = f"{family.name}_total" if family.type == "counter" else family.name
@@ -137,8 +139,9 @@ def _finished_prunejob() -> dict[str, Any]:
     return _item("PruneJob", {"state": "TargetMet", "variants": [variant]})
 
 
-def _finished_rollout() -> dict[str, Any]:
-    return _item("ModelRollout", {"state": "RolledOut", "wave": 1, "waves": 1})
+def _rollout() -> dict[str, Any]:
+    return _item("ModelRollout", {"state": "RollingOut", "wave": 1, "waves": 1,
+                                  "clusters": [{"name": "berlin", "reachable": True}]})  # fmt: skip
 
 
 def _item(kind: str, status: dict[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,11 @@ def rendered(helm: Helm, *values: str) -> list[dict[str, Any]]:
     return [document for document in yaml.safe_load_all(result.stdout) if document]
 
 
+def deployment(helm: Helm, *values: str) -> dict[str, Any]:
+    (found,) = [item for item in rendered(helm, *values) if item["kind"] == "Deployment"]
+    return found
+
+
 def test_lint_finds_nothing(helm: Helm) -> None:
     helm.must("lint", "--strict", str(helm.chart))
 
@@ -120,9 +125,26 @@ def test_rules_and_dashboards_are_those_of_the_repository_with_links_to_where_th
     }
 
 
+def test_what_prometheus_selects_by_is_on_all_that_it_is_to_find(helm: Helm) -> None:
+    labels = ("monitoring.enabled=true", "monitoring.additionalLabels.release=kube-prometheus-stack")
+    found = [item for item in rendered(helm, *labels) if item["apiVersion"] == "monitoring.coreos.com/v1"]
+    assert [item["kind"] for item in found] == ["PodMonitor", "PodMonitor", "PrometheusRule"]
+    assert {item["metadata"]["labels"]["release"] for item in found} == {"kube-prometheus-stack"}
+
+
+def test_without_the_prometheus_operator_the_pod_says_where_it_is_scraped(helm: Helm) -> None:
+    template = deployment(helm)["spec"]["template"]
+    port = template["spec"]["containers"][0]["ports"][0]
+    assert template["metadata"]["annotations"] == {
+        "prometheus.io/scrape": "true", "prometheus.io/path": "/metrics",
+        "prometheus.io/port": str(port["containerPort"]),
+    }  # fmt: skip
+    assert "annotations" not in deployment(helm, "metrics.scrapeAnnotations=false")["spec"]["template"]["metadata"]
+
+
 def test_the_monitors_choose_the_pods_that_they_are_for(helm: Helm) -> None:
     documents = rendered(helm, "monitoring.enabled=true")
-    (operator,) = [item for item in documents if item["kind"] == "Deployment"]
+    operator = deployment(helm)
     own, runs = [item["spec"] for item in documents if item["kind"] == "PodMonitor"]
     pod = operator["spec"]["template"]
     assert own["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
@@ -149,6 +171,30 @@ def test_runs_get_out_to_storage_and_not_to_the_metadata_service(helm: Helm) -> 
     assert storage["ports"] == [{"protocol": "TCP", "port": 443}]
 
 
+def test_nothing_gets_in_to_the_operator_but_scrapes_and_probes(helm: Helm) -> None:
+    documents = rendered(helm, "networkPolicies.enabled=true", "namespaces={team-a}")
+    (own,) = [item for item in documents if item["kind"] == "NetworkPolicy" and item["metadata"]["namespace"] == SYSTEM]
+    labels = deployment(helm)["spec"]["template"]["metadata"]["labels"]
+    assert own["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert own["spec"]["policyTypes"] == ["Ingress"]
+    assert own["spec"]["ingress"] == [{"ports": [{"protocol": "TCP", "port": "metrics"}]}]
+
+
+def test_replicas_are_spread_over_nodes_by_their_own_labels(helm: Helm) -> None:
+    spread = "topologySpreadConstraints[0]"
+    (constraint,) = deployment(
+        helm, f"{spread}.maxSkew=1", f"{spread}.topologyKey=kubernetes.io/hostname",
+        f"{spread}.whenUnsatisfiable=DoNotSchedule",
+    )["spec"]["template"]["spec"]["topologySpreadConstraints"]  # fmt: skip
+    assert constraint["labelSelector"]["matchLabels"] == deployment(helm)["spec"]["selector"]["matchLabels"]
+
+
+def test_objects_of_ones_own_come_with_the_release(helm: Helm) -> None:
+    mine = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine"}, "data": {"a": "b"}}
+    assert mine in rendered(helm, f"--set-json=extraObjects={json.dumps([mine])}")
+    assert mine not in rendered(helm)
+
+
 def test_a_budget_for_disruptions_needs_a_second_replica(helm: Helm) -> None:
     assert not [item for item in rendered(helm) if item["kind"] == "PodDisruptionBudget"]
     assert [item for item in rendered(helm, "replicas=2") if item["kind"] == "PodDisruptionBudget"]
@@ -169,11 +215,7 @@ def test_every_value_is_explained_and_checked(helm: Helm) -> None:
 
 def test_presets_of_gpu_classes_reach_the_jobs_of_runs_that_name_them(helm: Helm) -> None:
     selector = "gpuClasses.gh200.nodeSelector.nvidia\\.com/gpu\\.product"
-    (operator,) = [
-        item
-        for item in rendered(helm, f"{selector}=NVIDIA-GH200-480GB", "gpuClasses.t4=null")
-        if item["kind"] == "Deployment"
-    ]
+    operator = deployment(helm, f"{selector}=NVIDIA-GH200-480GB", "gpuClasses.t4=null")
     arguments = operator["spec"]["template"]["spec"]["containers"][0]["args"]
     (option,) = [item for item in arguments if item.startswith("--hardware-presets=")]
     presets = parse_presets(option.partition("=")[2])

@@ -73,6 +73,14 @@ def test_rules_ask_for_metrics_that_exist(repository: Path, known: set[str]) -> 
         assert asked_for(query, known) <= known
 
 
+def test_documents_name_metrics_that_exist(repository: Path, known: set[str]) -> None:
+    packages = {"coppice_api", "coppice_cli", "coppice_operator", "coppice_pruner"}
+    for page in (repository / "docs").rglob("*.md"):
+        if page.parent.name != "decisions":  # they speak of what was
+            named = set(re.findall(r"\bcoppice_[a-z0-9_]+\b", page.read_text()))
+            assert named - packages <= known, page.name
+
+
 def test_every_alert_has_a_page_in_the_runbook(repository: Path) -> None:
     pages = re.findall(r"^## (\w+)$", (repository / "docs" / "runbooks.md").read_text(), re.MULTILINE)
     alerts = {rule["alert"]: rule for rule in rules(repository) if "alert" in rule}
