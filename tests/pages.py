@@ -19,9 +19,10 @@ IN_A_CLUSTER = ["docs/how-to/s3.md", "docs/how-to/several-gpus.md", "docs/how-to
 """Run against a real API server with the CRDs: tests/integration/documents/test_how_to.py."""
 WITH_HELM = ["docs/how-to/prometheus-operator.md", "docs/how-to/air-gapped.md"]
 """Run with helm against a real API server without anything of ours: tests/integration/chart/test_how_to.py."""
-BY_THEMSELVES = ["docs/gitops.md", "docs/how-to/several-clusters.md", "examples/01-minimal/README.md"]
+BY_THEMSELVES = ["docs/gitops.md", "docs/how-to/several-clusters.md", "examples/01-minimal/README.md",
+                 "charts/coppice/README.md"]  # fmt: skip
 """Run by a test of their own: tests/integration/delivery/test_documents.py, clusters/test_clusters.py,
-test_commands.py."""
+test_commands.py, tests/integration/chart/test_how_to.py."""
 
 
 @contextlib.contextmanager

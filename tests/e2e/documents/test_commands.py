@@ -66,7 +66,9 @@ def test_the_manifests_a_document_shows_are_valid(repository: Path) -> None:
 
 
 def test_every_other_document_with_commands_is_known(repository: Path) -> None:
-    documents = [path for folder in ("examples", "tools", "docs") for path in (repository / folder).rglob("*.md")]
+    documents = [
+        path for folder in ("examples", "tools", "docs", "charts") for path in (repository / folder).rglob("*.md")
+    ]
     followed = {repository / name for kind in (pages.FROM_A_CHECKOUT, pages.ON_A_LAPTOP, pages.IN_A_CLUSTER,
                                                 pages.WITH_HELM, pages.BY_THEMSELVES) for name in kind}  # fmt: skip
     for document in [*documents, repository / "CONTRIBUTING.md"]:

@@ -26,7 +26,7 @@ from coppice_pruner.data import digits
 from coppice_pruner.models import LoadedModel
 from coppice_pruner.surgery import find_groups, prune, to_steps
 from coppice_pruner.training import evaluate
-from tests import linters, machine
+from tests import machine, programs
 from tests.waiting import wait_for
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "inference-server"
@@ -147,7 +147,7 @@ def test_a_verified_bundle_gives_the_models_own_answers_and_figures(models: Mode
         assert metadata["inputs"][0]["shape"] == [-1, 1, 8, 8]
         wait_for(lambda: "coppice_served_accuracy_ratio" in server.metrics(), "the probe")
         metrics = server.metrics()
-        assert linters.promtool(server.get("/metrics")[1]) == ""
+        assert programs.promtool(server.get("/metrics")[1]) == ""
         labels = {"digest": digest}
         want_accuracy = evaluate(model.module, data.evaluation, data.task).accuracy_ratio
         assert metrics["coppice_served_accuracy_ratio"] == [(labels, pytest.approx(want_accuracy))]

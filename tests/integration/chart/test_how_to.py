@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from devcluster import Cluster
-from tests import pages
+from tests import pages, programs
 from tests.integration.chart.conftest import RELEASE, SYSTEM, Helm
 from tests.integration.conftest import Kubectl
 
@@ -46,3 +47,24 @@ def test_the_page_works_as_written(
         kubectl.must("delete", "crd", "prunejobs.coppice.dev", "modelrollouts.coppice.dev", "--ignore-not-found")
     assert "STATUS: deployed" in said
     assert "coppice" in said.partition("STATUS: deployed")[2]
+
+
+@pytest.mark.timeout(programs.MANY_SECONDS)
+def test_the_charts_own_page_works_as_written_and_with_a_registry(
+    cluster: Cluster, helm: Helm, kubectl: Kubectl, repository: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "charts").symlink_to(repository / "charts")
+    with programs.registry() as address:
+        page = (repository / "charts" / "coppice" / "README.md").read_text()
+        # The registry of the tests has no certificate.
+        page = re.sub(r"^(\$ helm .*oci://.*)$", r"\1 --plain-http", page, flags=re.MULTILINE)
+        (tmp_path / "page.md").write_text(page.replace("registry.example", address))
+        environment = {"KUBECONFIG": str(cluster.kubeconfig), "PATH": f"{helm.program.parent}:{os.environ['PATH']}"}
+        try:
+            said = pages.follow(tmp_path / "page.md", tmp_path, environment)
+        finally:
+            helm.run("uninstall", RELEASE, "--namespace", SYSTEM, "--wait")
+            kubectl.must("delete", "crd", "prunejobs.coppice.dev", "modelrollouts.coppice.dev", "--ignore-not-found")
+    assert said.count("STATUS: deployed") == 3
+    # What the release workflow takes the digest from.
+    assert re.search(r"^Digest: sha256:[0-9a-f]{64}$", said, re.MULTILINE)

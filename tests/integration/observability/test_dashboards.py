@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests import linters
+from tests import programs
 
 Json = dict[str, Any]
 
@@ -28,14 +28,14 @@ FAULTS: dict[str, tuple[Callable[[Json], None], str]] = {
 }
 
 
-@pytest.mark.timeout(linters.MANY_SECONDS)
+@pytest.mark.timeout(programs.MANY_SECONDS)
 def test_dashboards_have_nothing_that_is_not_in_grafanas_schema(repository: Path) -> None:
     files = sorted((repository / "dashboards").glob("*.json"))
     assert len(files) == 3
-    assert linters.boards(*files) == ""
+    assert programs.boards(*files) == ""
 
 
-@pytest.mark.timeout(linters.MANY_SECONDS)
+@pytest.mark.timeout(programs.MANY_SECONDS)
 @pytest.mark.parametrize(("spoil", "want"), FAULTS.values(), ids=FAULTS)
 def test_what_is_not_in_the_schema_is_found(
     spoil: Callable[[Json], None], want: str, repository: Path, tmp_path: Path
@@ -44,4 +44,4 @@ def test_what_is_not_in_the_schema_is_found(
     spoil(board)
     spoilt = tmp_path / "spoilt.json"
     spoilt.write_text(json.dumps(board))
-    assert want in linters.boards(spoilt)
+    assert want in programs.boards(spoilt)

@@ -6,7 +6,7 @@ import asyncio
 
 from coppice_api.constants import Reason
 from coppice_operator.plan import Plan
-from tests import linters
+from tests import programs
 from tests.unit.operator_core.test_metrics import FINISHED, World, prunejob, rollout, stalled
 
 
@@ -21,4 +21,4 @@ def test_promtool_has_nothing_to_say() -> None:
     metrics.api_requests.labels("GET", "200").inc()
     metrics.reconcile_seconds.labels("PruneJob", "ok").observe(0.01)
     metrics.carried_out("PruneJob", prunejob(), Plan(stalled(Reason.RUN_FAILED)))
-    assert linters.promtool(asyncio.run(metrics.text()).decode()) == ""
+    assert programs.promtool(asyncio.run(metrics.text()).decode()) == ""

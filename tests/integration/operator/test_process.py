@@ -10,7 +10,7 @@ import pytest
 
 from coppice_api.run import Outcome, RunReport
 from devcluster import Cluster
-from tests import linters
+from tests import programs
 from tests.builders import DIGEST
 from tests.integration.conftest import Kubectl
 from tests.integration.operator.support import Space, operated, report
@@ -50,7 +50,7 @@ def test_a_run_that_met_its_target_is_ready_and_reads_well(space: Space) -> None
     assert "65.0 % less energy" in told
     metrics = space.operator.get("/metrics")
     assert 'coppice_energy_reduction_ratio{hardware="default"' in metrics
-    assert linters.promtool(metrics) == ""
+    assert programs.promtool(metrics) == ""
     assert space.items("modelrollouts") == []
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from coppice_api.run import Outcome, RunReport
 from coppice_pruner.bundle import export_bundle
-from tests import linters, machine
+from tests import machine, programs
 from tests.integration.pod.support import pod
 
 
@@ -57,4 +57,4 @@ def test_sigterm_ends_a_pod_at_once_and_its_checkpoint_stays(tmp_path: Path) -> 
     assert any(checkpoints.glob("0*/state.json"))
     assert not (tmp_path / "termination-log").exists()
     assert "coppice_layer_energy_joules{" in metrics
-    assert linters.promtool(metrics) == ""
+    assert programs.promtool(metrics) == ""

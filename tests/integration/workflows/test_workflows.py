@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests import linters
+from tests import programs
 
 
-@pytest.mark.timeout(linters.MANY_SECONDS)
+@pytest.mark.timeout(programs.MANY_SECONDS)
 def test_actionlint_has_nothing_to_say(repository: Path) -> None:
-    assert linters.actionlint(*(repository / ".github" / "workflows").glob("*.yml")) == ""
+    assert programs.actionlint(*(repository / ".github" / "workflows").glob("*.yml")) == ""
 
 
-@pytest.mark.timeout(linters.MANY_SECONDS)
+@pytest.mark.timeout(programs.MANY_SECONDS)
 def test_a_context_that_is_not_there_is_found(repository: Path, tmp_path: Path) -> None:
     text = (repository / ".github" / "workflows" / "release.yml").read_text()
     spoilt = tmp_path / "release.yml"
     spoilt.write_text(text.replace("steps.build.outputs.digest", "steps.built.outputs.digest"))
-    assert 'property "built" is not defined' in linters.actionlint(spoilt)
+    assert 'property "built" is not defined' in programs.actionlint(spoilt)

@@ -1,13 +1,19 @@
-"""Other projects' linters, pinned in go.mod here and built by the first who asks: about a minute on 2 cores."""
+"""Other projects' programs, pinned in go.mod here and built by the first who asks: about a minute on 2 cores."""
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from devcluster import binaries
 
 MANY_SECONDS = 600.0
+_HERE = Path(__file__).parent
 
 
 def actionlint(*files: Path) -> str:
@@ -26,13 +32,32 @@ def promtool(exposition: str) -> str:
     return _said([str(binaries.find("promtool")), "check", "metrics"], given=exposition)
 
 
+@contextmanager
+def registry() -> Iterator[str]:
+    """Serve a registry of images and charts in memory, without TLS; give its host and port."""
+    command = [str(binaries.go()), "tool", "registry", "-port", "0"]
+    with subprocess.Popen(command, cwd=_HERE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        try:
+            said = ""
+            for line in process.stderr:  # Go says first what it fetches
+                said += line
+                if found := re.search(r"serving on port (\d+)", line):
+                    break
+            else:
+                raise RuntimeError(said)
+            yield f"127.0.0.1:{found[1]}"
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+
+
 def _run(*arguments: str) -> str:
     return _said([str(binaries.go()), *arguments])
 
 
 def _said(command: list[str], *, given: str | None = None) -> str:
     done = subprocess.run(
-        command, cwd=Path(__file__).parent, input=given, capture_output=True, text=True, timeout=MANY_SECONDS,
+        command, cwd=_HERE, input=given, capture_output=True, text=True, timeout=MANY_SECONDS,
         check=False,
     )  # fmt: skip
     said = (done.stdout + done.stderr).strip()
