@@ -57,8 +57,9 @@ OVERSHOOT = 0.02
 """How far beyond the target a step may aim, so that a prediction a little too good does not cost another iteration."""
 MIN_WIDTH = 4
 """No group becomes narrower: below it, launching costs more than computing."""
-CPU_MULTIPLE, CUDA_MULTIPLE = 8, 8
-"""Widths become multiples of these: the vector width of a CPU, the tile of a tensor core."""
+CPU_MULTIPLE, CUDA_MULTIPLE = 4, 8
+"""Widths become multiples of these: half the least vector of a CPU, the tile of a tensor core. On a CPU the cost model
+has measured which widths save nothing; narrow layers have few others to choose from."""
 ROUNDS = 2
 """Fine-tunings of a step at most: a step that is nearly within the budget gets another one."""
 NEARLY = 2.0

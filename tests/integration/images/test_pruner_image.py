@@ -65,8 +65,9 @@ def test_the_pod_of_a_prunejob_runs_in_it_to_its_end(root: Path, config: Config,
     for directory in (claim, work, shared):
         directory.mkdir(exist_ok=True)
         directory.chmod(0o777)
+    # Little is asked for: the image is tested here, on a machine that may be busy.
     document = prune_job(
-        model__uri="pvc://models/dense", output__uri="pvc://models/runs", objective__energyReductionPercent=30,
+        model__uri="pvc://models/dense", output__uri="pvc://models/runs", objective__energyReductionPercent=10,
         objective__maxAccuracyDropPoints="2", measurement__minimumProvenance="Estimated", measurement__windowSeconds=1,
     )  # fmt: skip
     document["metadata"] |= {"namespace": "team-a", "uid": "u-1"}
