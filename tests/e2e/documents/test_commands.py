@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from coppice_api import crd
-from coppice_api.prunejob import PruneJob
 from tests import pages
 from tests.pages import commands
 
@@ -56,13 +52,6 @@ def test_the_commands_of_a_document_work(name: str, repository: Path, tmp_path: 
 
 def test_the_smallest_example_shows_commands_of_the_readme(repository: Path) -> None:
     assert set(commands(repository / "examples/01-minimal/README.md")) < set(commands(repository / "README.md"))
-
-
-def test_the_manifests_a_document_shows_are_valid(repository: Path) -> None:
-    blocks = re.findall(r"^```yaml\n(.*?)^```", (repository / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert blocks
-    for block in blocks:
-        assert crd.validate(PruneJob, yaml.safe_load(block)) == []
 
 
 def test_every_other_document_with_commands_is_known(repository: Path) -> None:
