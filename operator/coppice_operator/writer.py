@@ -162,14 +162,24 @@ class Writer:
             raise StaleError(f"{kind} {namespace}/{name} is not the one that was observed")
 
     async def _write_status(self, status: JsonObject, kind: str, item: JsonObject) -> None:
+        """Replace a status. Of an object's status the API server takes nothing else, so nothing else is sent.
+
+        A merge patch costs it half as much again: it writes the object as JSON, and reads it, once more for that.
+        """
         namespace, name = place_of(item)
         body = {
-            "metadata": {"resourceVersion": item["metadata"]["resourceVersion"]},
-            "status": _replacing(item.get("status") or {}, status),
+            "apiVersion": API_VERSION,
+            "kind": kind,
+            "metadata": {
+                "namespace": namespace,
+                "name": name,
+                "resourceVersion": item["metadata"]["resourceVersion"],
+            },
+            "status": status,
         }
         path = object_path(API_VERSION, kind, namespace, name) + "/status"
         try:
-            self._cache.put(kind, await self._kube.merge(path, body))
+            self._cache.put(kind, await self._kube.replace(path, body))
         except KubeError as error:
             raise _stale(error, 404, 409) from error
 
@@ -276,15 +286,6 @@ class Writer:
 
 def _nowhere(change: Change) -> None:
     raise AssertionError(f"nobody brings changes to Git: {change.key}")
-
-
-def _replacing(before: JsonObject, after: JsonObject) -> JsonObject:
-    """Return the merge patch that makes `before` read as `after`: it keeps what it does not name, at every depth."""
-    patch: JsonObject = {field: None for field in before if field not in after}
-    for field, value in after.items():
-        old = before.get(field)
-        patch[field] = _replacing(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return patch
 
 
 def _path(manifest: JsonObject) -> str:

@@ -59,7 +59,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [get, list, watch, create, patch]
 - apiGroups: [coppice.dev]
   resources: [prunejobs/status, modelrollouts/status]
-  verbs: [patch]
+  verbs: [update]
 # Children block the deletion of their owner; the API server lets only those do so who may change its finalizers.
 - apiGroups: [coppice.dev]
   resources: [prunejobs/finalizers]

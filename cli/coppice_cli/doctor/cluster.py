@@ -47,8 +47,8 @@ PERSON = (
 OPERATOR = (
     *_rights(GROUP, "prunejobs", "list", "watch"),
     *_rights(GROUP, "modelrollouts", "get", "list", "watch", "create", "patch"),
-    *_rights(GROUP, "prunejobs/status", "patch"),
-    *_rights(GROUP, "modelrollouts/status", "patch"),
+    *_rights(GROUP, "prunejobs/status", "update"),
+    *_rights(GROUP, "modelrollouts/status", "update"),
     *_rights(GROUP, "prunejobs/finalizers", "update"),
     *_rights("batch", "jobs", "get", "list", "watch", "create", "patch", "delete"),
     *_rights("", "services", "create"),

@@ -69,9 +69,9 @@ class Replica:
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
-    def writes(self) -> float:
-        """Return how many writes it has sent, renewals of the Lease (PUT) aside."""
-        return sum(self.value(REQUESTS, verb=verb) for verb in ("POST", "PATCH", "DELETE"))
+    def writes(self, *but: str) -> float:
+        """Return how many writes it has sent, all verbs but those named: a leader renews its Lease by PUT."""
+        return sum(self.value(REQUESTS, verb=verb) for verb in ("POST", "PUT", "PATCH", "DELETE") if verb not in but)
 
     def lines(self) -> list[dict[str, Any]]:
         """Return the JSON lines of its log."""

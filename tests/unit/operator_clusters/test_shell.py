@@ -128,10 +128,12 @@ class Home(Kube):
     async def create(self, path: str, body: Json) -> Json:
         return {**body, "metadata": {**body["metadata"], "uid": "e", "resourceVersion": "99"}}
 
+    async def replace(self, path: str, body: Json) -> Json:
+        self.statuses.append(body["status"])
+        return await self.merge(path, body)
+
     async def merge(self, path: str, body: Json) -> Json:
         self.version += 1
-        if "status" in body:
-            self.statuses.append(body["status"])
         metadata = {**self.stored["metadata"], **body.get("metadata", {}), "resourceVersion": str(self.version)}
         self.stored = {**self.stored, **body, "metadata": metadata}
         return self.stored

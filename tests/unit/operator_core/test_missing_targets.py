@@ -45,9 +45,12 @@ class Server:
     async def create(self, path: str, body: Json) -> Json:
         return {**body, "metadata": {**body["metadata"], "uid": "e", "resourceVersion": "99"}}
 
-    async def merge(self, path: str, body: Json) -> Json:
-        if "status" in body and not self.status.done():
+    async def replace(self, path: str, body: Json) -> Json:
+        if not self.status.done():
             self.status.set_result(body["status"])
+        return await self.merge(path, body)
+
+    async def merge(self, path: str, body: Json) -> Json:
         self.version += 1
         metadata = {**self.document["metadata"], **body.get("metadata", {}), "resourceVersion": str(self.version)}
         self.document = {**self.document, **body, "metadata": metadata}

@@ -118,12 +118,14 @@ class ApiServer:
             raise KubeError(409, "exists")
         return self._write(lambda: self.put(kind, copy.deepcopy(body)))
 
-    async def merge(self, path: str, body: Json) -> Json:
+    async def replace(self, path: str, body: Json) -> Json:
         before = self._found(path.removesuffix("/status"))
-        wanted = body.get("metadata", {}).get("resourceVersion")
-        if wanted not in (None, before["metadata"]["resourceVersion"]):
+        if body["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"]:
             raise KubeError(409, "conflict")
-        after = _merged(before, {key: value for key, value in body.items() if key != "metadata"})
+        return self._write(lambda: self.put(_kind(path), {**before, "status": copy.deepcopy(body["status"])}))
+
+    async def merge(self, path: str, body: Json) -> Json:
+        after = _merged(self._found(path), body)
         return self._write(lambda: self.put(_kind(path), after))
 
     async def apply(self, path: str, body: Json) -> Json:

@@ -195,6 +195,9 @@ class FakeKube:
     async def create(self, path: str, body: Json) -> Json:
         return await self._do("create", path, body)
 
+    async def replace(self, path: str, body: Json) -> Json:
+        return await self._do("replace", path, body)
+
     async def merge(self, path: str, body: Json) -> Json:
         return await self._do("merge", path, body)
 
@@ -223,7 +226,7 @@ async def test_status_goes_before_actions_and_events_come_last() -> None:
     subject, cache, wrote = writer(kube)
     await subject.carry_out(Plan({"state": "x"}, (CreateObject(JOB),), (EVENT,)), "PruneJob", item())
     assert [(verb, path.rpartition("/")[2]) for verb, path, _ in kube.requests] == [
-        ("merge", "status"), ("create", "jobs"), ("create", "events"),
+        ("replace", "status"), ("create", "jobs"), ("create", "events"),
     ]  # fmt: skip
     # Both writes are known at once, without waiting for their events.
     assert (cache.get("PruneJob", ("default", "digits")) or {})["metadata"]["resourceVersion"] == "9"
@@ -242,17 +245,16 @@ async def test_a_status_is_written_only_over_the_one_that_was_seen() -> None:
     kube = FakeKube()
     await writer(kube)[0].carry_out(Plan({"state": "y"}), "PruneJob", item(version=5, status={"state": "x", "old": 1}))
     (_, _, body), = kube.requests  # fmt: skip
-    assert body["metadata"] == {"resourceVersion": "5"}
-    # A merge patch keeps what it does not name.
-    assert body["status"] == {"state": "y", "old": None}
+    assert body["metadata"] == {"namespace": "default", "name": "digits", "resourceVersion": "5"}
+    assert body["status"] == {"state": "y"}
 
 
-@pytest.mark.parametrize(("verb", "status"), [("merge", 409), ("merge", 404)])
+@pytest.mark.parametrize(("verb", "status"), [("replace", 409), ("replace", 404)])
 async def test_a_status_that_is_stale_stops_the_plan(verb: str, status: int) -> None:
     kube = FakeKube({verb: status})
     with pytest.raises(StaleError):
         await writer(kube)[0].carry_out(Plan({"state": "y"}, (CreateObject(JOB),)), "PruneJob", item())
-    assert [request[0] for request in kube.requests] == ["merge"]
+    assert [request[0] for request in kube.requests] == ["replace"]
 
 
 @pytest.mark.parametrize("found", [None, "u-other", "going"])
@@ -270,7 +272,7 @@ async def test_a_child_that_exists_is_as_good_as_created() -> None:
     kube = FakeKube({"create": 409})
     subject, _, wrote = writer(kube)
     await subject.carry_out(Plan({"state": "x"}, (CreateObject(JOB),)), "PruneJob", item())
-    assert [request[0] for request in kube.requests] == ["merge", "create", "get"]
+    assert [request[0] for request in kube.requests] == ["replace", "create", "get"]
     assert wrote == ["Job"]
 
 
@@ -282,7 +284,7 @@ async def test_a_child_that_lost_its_labels_gets_them_back_and_a_strangers_does_
     wanted = {**place, "labels": {"ours": "yes"}, "ownerReferences": [{"uid": "u-1"}]}
     kube.stored = {**JOB, "metadata": {**place, "ownerReferences": [{"uid": owner}]}}
     await subject.carry_out(Plan({"state": "x"}, (CreateObject({**JOB, "metadata": wanted}),)), "PruneJob", item())
-    merges = [body for verb, path, body in kube.requests if verb == "merge" and not path.endswith("/status")]
+    merges = [body for verb, _, body in kube.requests if verb == "merge"]
     assert merges == ([{"metadata": {"labels": {"ours": "yes"}}}] if owner == "u-1" else [])
 
 

@@ -130,7 +130,7 @@ class Write:
 
     @property
     def kind(self) -> str:
-        """What it does to what: `create jobs`, `patch prunejobs/status`."""
+        """What it does to what: `create jobs`, `update prunejobs/status`."""
         return f"{self.request.verb} {self.request.resource}"
 
 

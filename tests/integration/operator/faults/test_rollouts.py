@@ -43,7 +43,7 @@ def ends(world: World, reason: str, name: str = "digits") -> None:
 )
 def test_a_write_that_fails_mid_wave_is_made_in_the_end(world: World, resource: str, effect: Effect) -> None:
     world.deployment("digits-a")
-    fault = world.proxy.inject(effect, verb="patch", resource=resource, times=2)
+    fault = world.proxy.inject(effect, verb="update|patch", resource=resource, times=2)
     world.rollout(targets=[{"name": "digits-a"}], strategy=AT_ONCE)
     ends(world, "RolledOut")
     # An answer that is lost was a write all the same, and a watch may show it before the write is tried again.

@@ -38,7 +38,7 @@ def test_settling_is_one_job_and_one_status(world: World) -> None:
     # Its Job waits for a queue, so that nothing follows.
     world.prunejob(run__queueName="none")
     world.until(lambda: world.state() == "Pending" and world.jobs(), "the Job and the status")
-    assert kinds(world) == ["create jobs", "patch prunejobs/status"]
+    assert kinds(world) == ["create jobs", "update prunejobs/status"]
     world.operator.restart()
     world.until(world.operator.ready, "the operator")
     assert len(kinds(world)) == 2
@@ -53,4 +53,4 @@ def test_a_good_life_is_six_writes(node: World) -> None:
     # Written last.
     node.until(lambda: "TargetMet" in node.events(), "the Event")
     assert "Running: default: pod digits" in node.events()
-    assert kinds(node) == ["create events"] * 2 + ["create jobs"] + ["patch prunejobs/status"] * 3, node.events()
+    assert kinds(node) == ["create events"] * 2 + ["create jobs"] + ["update prunejobs/status"] * 3, node.events()
