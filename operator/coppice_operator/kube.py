@@ -22,7 +22,7 @@ from coppice_operator.login import LoginError, log_in
 from coppice_operator.plan import JsonObject
 
 TIMEOUT_SECONDS = 15.0
-LIST_LIMIT = 200
+LIST_LIMIT = 50
 """Objects a page: what it takes to read one is the most that memory rises by at a start."""
 WATCH_SECONDS = 60
 """A watch ends after this long, and goes on in another: a server that says nothing is noticed shortly after."""

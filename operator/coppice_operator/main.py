@@ -56,7 +56,7 @@ class OperatorOptions:
 
 
 _COLLECTOR_THRESHOLDS = (5000, 20, 20)
-"""Objects more than before, and rounds, until Python looks for cycles: a list of 200 objects is 60,000."""
+"""Objects more than before, and rounds, until Python looks for cycles: a list of 50 objects is 15,000."""
 
 
 def main(options: OperatorOptions) -> None:
