@@ -50,7 +50,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* What the operator does, and nothing more: tests/integration/chart compares these with what it is seen to do. */}}
 {{- define "coppice.rules" -}}
-# Its own resources. It never changes a PruneJob, only its status; it makes the ModelRollout at the end of one.
+# Its own. Of a PruneJob only the status; ModelRollouts it makes, keeps as their PruneJob says, and gives coppice.dev/record.
 - apiGroups: [coppice.dev]
   resources: [prunejobs]
   verbs: [list, watch]
