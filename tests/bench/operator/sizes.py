@@ -87,9 +87,10 @@ def _run(candidate: Candidate, count: int, reference: Path) -> dict[str, Any]:
             # Warm: its watches are open and its code is loaded once one resource is settled.
             drive(reference, candidate, cluster.kubeconfig, 1, cluster.directory, prefix="first")
             idle: dict[str, float] = {"rss_bytes": rss_bytes(operator.pid)}
-            before, cpu = writes(cluster), cpu_seconds(operator.pid)
+            pids = {"cpu_seconds": operator.pid, "api_server_cpu_seconds": cluster.pid("kube-apiserver")}
+            before, cpu = writes(cluster), {name: cpu_seconds(pid) for name, pid in pids.items()}
             found = drive(reference, candidate, cluster.kubeconfig, count, cluster.directory)
-            cpu = cpu_seconds(operator.pid) - cpu
+            cpu = {name: round(cpu_seconds(pid) - cpu[name], 2) for name, pid in pids.items()}
             # The last statuses may still be written again.
             time.sleep(_QUIET_SECONDS)
             made = writes(cluster) - before
@@ -105,7 +106,7 @@ def _run(candidate: Candidate, count: int, reference: Path) -> dict[str, Any]:
         "create_to_settled_seconds": _rounded(found["create_to_settled_seconds"]),
         "writes_per_resource": round(made / count, 4),
         "peak_rss_bytes": peak,
-        "cpu_seconds": round(cpu, 2),
+        **cpu,
         "idle": idle,
         "restart": restart,
         **({"lives": lived} if lived else {}),
