@@ -1,21 +1,28 @@
-"""The two operators that are measured, each as a process with its resources."""
+"""The operators that are measured, each as a process with its resources."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from coppice_api.prunejob import PruneJob
+from coppice_operator.plan import CreateObject
+from coppice_operator.prunejob.observation import PruneJobObservation
+from coppice_operator.prunejob.plan import plan
 from tests.bench.operator import lives
 from tests.builders import prune_job
 
 REFERENCE = Path(__file__).parent / "reference"
 NAMESPACE = "default"
+SAME_OBJECTS = "same objects"
 _CRDS = Path(__file__).parents[3] / "crds"
 _AS_IN_THE_IMAGE = "import sys; sys.modules['kubernetes'] = None; from coppice_cli.main import app; app()"
 """The image of the operator has no Kubernetes client, and Kopf imports any that is there: 25 MiB and 0.3 s."""
@@ -74,6 +81,30 @@ def candidates(reference: Path) -> tuple[Candidate, Candidate]:
         ],
     )  # fmt: skip
     return ours(), theirs
+
+
+def same_objects(reference: Path, directory: Path) -> Candidate:
+    """Return the reference at work on Coppice's PruneJobs: it writes the Job and the status that Coppice would.
+
+    Args:
+        reference: The reference's program.
+        directory: For two files, as long as it runs.
+    """
+    candidate = ours()
+    prunejob = PruneJob.model_validate(
+        {**candidate.template, "metadata": {"name": "bench", "namespace": NAMESPACE, "uid": "bench", "generation": 1}}
+    )
+    # As the API server shows it: with defaults.
+    made = plan(PruneJobObservation(prunejob.to_dict(), default_image="coppice:0.1.0"), datetime.now(UTC))
+    (job,) = (action.manifest for action in made.actions if isinstance(action, CreateObject))
+    files = {name: directory / f"{name}.json" for name in ("job", "status")}
+    files["job"].write_text(json.dumps(job))
+    files["status"].write_text(json.dumps(made.status))
+    command = [str(reference), "same", "--namespace", NAMESPACE, *(f"--{name}={path}" for name, path in files.items())]
+    return dataclasses.replace(
+        candidate, name=SAME_OBJECTS, command=lambda kubeconfig, _port: [*command, f"--kubeconfig={kubeconfig}"],
+        lives=None,
+    )  # fmt: skip
 
 
 def drive(

@@ -7,6 +7,7 @@ import os
 import socket
 import statistics
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from devcluster import Cluster, ClusterOptions
 from tests.bench.machine import ROOT, machine
 from tests.bench.operator import lives
 from tests.bench.operator.build import build_reference
-from tests.bench.operator.candidates import Candidate, candidates, drive
+from tests.bench.operator.candidates import SAME_OBJECTS, Candidate, candidates, drive, same_objects
 from tests.bench.operator.usage import cpu_seconds, peak_rss_bytes, rss_bytes, writes
 from tests.integration.operator.support import report
 
@@ -24,6 +25,8 @@ REPETITIONS = 3
 RESULT = ROOT / "build" / "bench" / "operator.json"
 MOST_LIVES = 1000
 """Whole lives are measured of so many at most: their pods' own writes are what takes the time."""
+MOST_SAME_OBJECTS = 1000
+"""The reference is measured on Coppice's own objects up to so many: beyond, nothing but their number changes."""
 _QUIET_SECONDS = 2.0
 _IDLE_SECONDS, _IDLE_WINDOWS = 10.0, 3
 """The Job controller may still be at work in the first, and what it writes is news to an operator."""
@@ -62,17 +65,20 @@ def _in_order(rows: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _size(count: int, repetitions: int, reference: Path) -> dict[str, Any]:
     runs: dict[str, list[dict[str, Any]]] = {}
-    for repetition in range(repetitions):
-        # In turn, and the other one first every second time: a machine that slows down slows both.
-        order = candidates(reference)
-        for candidate in order if repetition % 2 == 0 else order[::-1]:
-            found = _run(candidate, count, reference)
-            print(f"    {candidate.name:10} {found}", flush=True)
-            runs.setdefault(candidate.name, []).append(found)
-    return {
-        "n": count, **_medians(runs["coppice"]), "reference": _medians(runs["reference"]),
-        "repetitions": runs,
-    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as directory:
+        order = list(candidates(reference))
+        if count <= MOST_SAME_OBJECTS:
+            order.append(same_objects(reference, Path(directory)))
+        for repetition in range(repetitions):
+            # In turn, and the other one first every second time: a machine that slows down slows all.
+            for candidate in order if repetition % 2 == 0 else order[::-1]:
+                found = _run(candidate, count, reference)
+                print(f"    {candidate.name:12} {found}", flush=True)
+                runs.setdefault(candidate.name, []).append(found)
+    record = {"n": count, **_medians(runs["coppice"]), "reference": _medians(runs["reference"])}
+    if SAME_OBJECTS in runs:
+        record["same_objects"] = _medians(runs[SAME_OBJECTS])
+    return {**record, "repetitions": runs}
 
 
 def _run(candidate: Candidate, count: int, reference: Path) -> dict[str, Any]:

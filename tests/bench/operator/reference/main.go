@@ -7,7 +7,7 @@ import (
 )
 
 func main() {
-	commands := map[string]func([]string){"operator": operator, "drive": drive}
+	commands := map[string]func([]string){"operator": operator, "drive": drive, "same": same}
 	if len(os.Args) > 1 {
 		if run, known := commands[os.Args[1]]; known {
 			run(os.Args[2:])
