@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from coppice_api.constants import LABEL_PRUNEJOB
 from coppice_operator.cache import Cache, Listing, Place
+from coppice_operator.heap import give_back
 from coppice_operator.kube import Kube, KubeError, collection_path
 from coppice_operator.metrics import OperatorMetrics
 from coppice_operator.plan import JsonObject
@@ -118,6 +119,7 @@ class Lister:
                 await asyncio.sleep(GATHER_SECONDS)
             try:
                 await self._relist()
+                give_back()
                 wait, retry = RELIST_SECONDS, _RETRY_SECONDS
             except KubeError as error:
                 # A kind that is gone or forbidden stays so for long, and the others are listed with it each time.
