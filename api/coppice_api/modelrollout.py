@@ -575,11 +575,14 @@ class OnFailure(StrEnum):
     HOLD = "Hold"
 
 
+GIT_TAKES_NO_CLUSTER = (
+    "strategy.delivery Git takes no targets[].cluster: one file says nothing of which cluster it is for; make one "
+    "rollout a cluster, in that cluster"
+)
 TEMPLATE_RULES = validations(
     cel(
         "!has(self.strategy) || !has(self.strategy.git) || !self.targets.exists(target, has(target.cluster))",
-        "strategy.delivery Git takes no targets[].cluster: one file says nothing of which cluster it is for; make one "
-        "rollout a cluster, in that cluster",
+        GIT_TAKES_NO_CLUSTER,
     )
 )
 

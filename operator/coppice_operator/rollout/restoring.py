@@ -13,7 +13,7 @@ from coppice_operator.plan import EventType
 from coppice_operator.rollout.draft import RETRY_SECONDS, Draft, Verdict, stamp
 from coppice_operator.rollout.history import revisions
 from coppice_operator.rollout.record import Record
-from coppice_operator.rollout.selection import Chosen, SelectionError, select
+from coppice_operator.rollout.selection import Chosen, SelectionError
 from coppice_operator.rollout.waves import cumulative_sizes, wave_of
 
 _LOST = "the status was lost and is made again when all targets can be seen"
@@ -30,7 +30,7 @@ def restore(draft: Draft) -> Verdict | None:
     if draft.down:
         return Verdict(Reason.CLUSTER_UNREACHABLE, _LOST, reconciling=True, requeue_after_seconds=RETRY_SECONDS)
     try:
-        chosen = select(draft.spec.targets, draft.spec.models, draft.workloads, missing=draft.observation.missing_kinds)
+        chosen = draft.chosen()
     except SelectionError as error:
         return Verdict(
             error.reason,
@@ -57,10 +57,7 @@ def restore(draft: Draft) -> Verdict | None:
 
 
 def _target(draft: Draft, record: Record, one: Chosen, wave: int) -> TargetStatus:
-    target = TargetStatus(
-        kind=one.key.kind, name=one.key.name, cluster=one.key.cluster, container=one.where.container, model=one.model,
-        state=TargetState.PENDING, wave=max(wave, record.wave),
-    )  # fmt: skip
+    target = one.in_wave(max(wave, record.wave))
     value = draft.workloads[one.key].held(one.where)
     has_ours = value == draft.reference_of(target)
     known = one.key in record.held

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from coppice_api.base import Provenance
 from coppice_api.constants import Reason
-from coppice_api.modelrollout import Claim, Delivery, ModelRolloutSpec, RolloutModel
+from coppice_api.modelrollout import GIT_TAKES_NO_CLUSTER, Claim, Delivery, ModelRolloutSpec, RolloutModel
 from coppice_operator.plan import JsonObject
 
 _RANK = {Provenance.SIMULATED: 0, Provenance.ESTIMATED: 1, Provenance.MEASURED: 2}
@@ -54,11 +54,8 @@ def other_result(spec: ModelRolloutSpec, prunejobs: Iterable[JsonObject]) -> Ref
 
 def _unsupported(spec: ModelRolloutSpec) -> Refusal | None:
     if spec.strategy.delivery is Delivery.GIT and any(target.cluster for target in spec.targets):
-        return Refusal(
-            Reason.UNSUPPORTED,
-            "strategy.delivery Git takes no targets[].cluster: one file says nothing of which cluster it is for; make "
-            "one rollout a cluster, in that cluster",
-        )
+        # Of one that was stored before the API server refused it.
+        return Refusal(Reason.UNSUPPORTED, GIT_TAKES_NO_CLUSTER)
     return None
 
 
