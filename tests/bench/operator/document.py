@@ -9,8 +9,7 @@ from typing import Any
 
 Row = dict[str, Any]
 _MIB = 1 << 20
-_OURS, _THEIRS = "#0a7", "#b60"
-_WIDTH, _PANEL, _LEFT, _BAR = 720, 250, 60, 12
+_WIDTH, _PANEL, _LEFT, _BAR, _STEP = 720, 250, 60, 12, 47
 
 
 def write(result: dict[str, Any], directory: Path) -> None:
@@ -29,7 +28,7 @@ def write(result: dict[str, Any], directory: Path) -> None:
                 f"Written by `DOCUMENT=1 make bench-operator`, commit {commits}: {machine['cores']} cores of "
                 f"{machine['cpu']} for everything, API server, etcd and driver included, Python {machine['python']}; "
                 f"measured by {machine['time']}, load then {machine['load_before']:.1f}. Figures are medians of {runs};"
-                " both operators ran in turn, each on a fresh control plane.\n",
+                " all ran in turn, each on a fresh control plane.\n",
                 "PruneJobs are created as fast as the API server takes them; one is settled when it has its Job and "
                 "its status. The reference is a small operator in Go on controller-runtime that makes the same number "
                 "of writes (`tests/bench/operator/reference`), with objects a third the size. What the API server "
@@ -48,6 +47,15 @@ def write(result: dict[str, Any], directory: Path) -> None:
     )
 
 
+def _operators(size: Row) -> tuple[tuple[str, str, Row], ...]:
+    """Return the name, colour and figures of each operator."""
+    return (
+        ("Coppice", "#0a7", size),
+        ("Go, same objects", "#a5a", size["same_objects"]),
+        ("Go reference", "#b60", size["reference"]),
+    )
+
+
 def table(sizes: Sequence[Row]) -> str:
     """Return a Markdown table, a line for each operator and number of PruneJobs."""
     lines = [
@@ -56,8 +64,7 @@ def table(sizes: Sequence[Row]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for size in sizes:
-        rows = (("Coppice", size), ("Go reference", size["reference"]), ("Go, same objects", size.get("same_objects")))
-        for name, row in ((name, row) for name, row in rows if row is not None):
+        for name, _, row in _operators(size):
             job, settled, restart, idle = (
                 row[key] for key in ("create_to_job_seconds", "create_to_settled_seconds", "restart", "idle")
             )
@@ -84,32 +91,31 @@ def lives_table(sizes: Sequence[Row]) -> str:
 
 
 def picture(sizes: Sequence[Row]) -> str:
-    """Return bars of both operators: settled a second, and the 99th percentile of the wait; light and dark alike."""
+    """Return bars of the operators: settled a second, and the 99th percentile of the wait; light and dark alike."""
     panels: tuple[tuple[str, Callable[[Row], float]], ...] = (
         ("settled a second (more is better)", lambda row: row["settled_per_second"]),
         ("seconds until settled, p99 (less is better)", lambda row: row["create_to_settled_seconds"]["p99"]),
     )
-    height = 70 + 34 * len(sizes)
+    height = 70 + _STEP * len(sizes)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" font-family="sans-serif" '
         'font-size="13" fill="#777"><title>PruneJobs settled by Coppice and by a reference in Go</title>'
     ]
     for place, (title, value) in enumerate(panels):
         left = _LEFT + place * (_WIDTH - _LEFT) // 2
-        most = max(value(row) for size in sizes for row in (size, size["reference"]))
+        most = max(value(row) for size in sizes for _, _, row in _operators(size))
         parts.append(f'<text x="{left}" y="18">{title}</text>')
         for number, size in enumerate(sizes):
-            y = 34 + 34 * number
+            y = 34 + _STEP * number
             if place == 0:
                 parts.append(f'<text x="{left - 8}" y="{y + 16}" text-anchor="end">{size["n"]:,}</text>')
-            for row, colour, shift in ((size, _OURS, 0), (size["reference"], _THEIRS, _BAR + 1)):
+            for line, (_, colour, row) in enumerate(_operators(size)):
+                shift = line * (_BAR + 1)
                 length = _PANEL * value(row) / most if most else 0.0
                 parts.append(
                     f'<rect x="{left}" y="{y + shift}" width="{length:.1f}" height="{_BAR}" fill="{colour}"/>'
                     f'<text x="{left + length + 6:.1f}" y="{y + shift + 11}">{value(row):.4g}</text>'
                 )
-    parts.append(
-        f'<text x="{_LEFT}" y="{height - 8}"><tspan fill="{_OURS}">■ Coppice</tspan> '
-        f'<tspan fill="{_THEIRS}">■ Go reference</tspan></text></svg>\n'
-    )
+    legend = " ".join(f'<tspan fill="{colour}">■ {name}</tspan>' for name, colour, _ in _operators(sizes[0]))
+    parts.append(f'<text x="{_LEFT}" y="{height - 8}">{legend}</text></svg>\n')
     return "".join(parts)

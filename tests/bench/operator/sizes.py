@@ -25,8 +25,6 @@ REPETITIONS = 3
 RESULT = ROOT / "build" / "bench" / "operator.json"
 MOST_LIVES = 1000
 """Whole lives are measured of so many at most: their pods' own writes are what takes the time."""
-MOST_SAME_OBJECTS = 1000
-"""The reference is measured on Coppice's own objects up to so many: beyond, nothing but their number changes."""
 _QUIET_SECONDS = 2.0
 _IDLE_SECONDS, _IDLE_WINDOWS = 10.0, 3
 """The Job controller may still be at work in the first, and what it writes is news to an operator."""
@@ -66,19 +64,20 @@ def _in_order(rows: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
 def _size(count: int, repetitions: int, reference: Path) -> dict[str, Any]:
     runs: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as directory:
-        order = list(candidates(reference))
-        if count <= MOST_SAME_OBJECTS:
-            order.append(same_objects(reference, Path(directory)))
+        order = [*candidates(reference), same_objects(reference, Path(directory))]
         for repetition in range(repetitions):
             # In turn, and the other one first every second time: a machine that slows down slows all.
             for candidate in order if repetition % 2 == 0 else order[::-1]:
                 found = _run(candidate, count, reference)
                 print(f"    {candidate.name:12} {found}", flush=True)
                 runs.setdefault(candidate.name, []).append(found)
-    record = {"n": count, **_medians(runs["coppice"]), "reference": _medians(runs["reference"])}
-    if SAME_OBJECTS in runs:
-        record["same_objects"] = _medians(runs[SAME_OBJECTS])
-    return {**record, "repetitions": runs}
+    return {
+        "n": count,
+        **_medians(runs["coppice"]),
+        "reference": _medians(runs["reference"]),
+        "same_objects": _medians(runs[SAME_OBJECTS]),
+        "repetitions": runs,
+    }
 
 
 def _run(candidate: Candidate, count: int, reference: Path) -> dict[str, Any]:
