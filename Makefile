@@ -16,8 +16,8 @@ SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(PYTEST_WORKERS
 test: $(STAMP) ## Run every test: unit, integration on a real control plane, end to end
 	@echo "==> unit tests"
 	@$(SIDE_BY_SIDE) tests/unit
-	@echo "==> programs of the development cluster (compiled once for this machine: about 9 minutes on 2 cores)"
-	@$(BIN)/python -m devcluster build --with helm > /dev/null
+	@echo "==> programs of the development cluster (compiled once for this machine: about 10 minutes on 2 cores)"
+	@$(BIN)/python -m devcluster build --with helm --with kueue > /dev/null
 	@echo "==> integration and end-to-end tests"
 	@$(SIDE_BY_SIDE) tests --ignore tests/unit
 

@@ -40,7 +40,7 @@ def _supervisor(name: str) -> int | None:
 @app.command()
 def build(
     extra: Annotated[
-        list[str] | None, typer.Option("--with", help="A program besides the cluster's: helm, kwok.")
+        list[str] | None, typer.Option("--with", help="A program besides the cluster's: helm, kwok, kueue.")
     ] = None,
 ) -> None:
     """Find or build every program of a cluster, and say where they are."""

@@ -159,39 +159,6 @@ def test_a_suspended_run_gives_up_its_place_in_a_queue(space: Space) -> None:
     assert jobs_of(space, "queued")[0]["spec"]["suspend"] is True
 
 
-def test_a_queue_alone_starts_and_stops_its_job(space: Space) -> None:
-    """The queue is a stand-in: it plays what Kueue does to a Job with its label, setting spec.suspend."""
-    space.apply("admitted", run__queueName="gpus")
-    wait_for(lambda: jobs_of(space, "admitted"), "the Job")
-    (job,) = jobs_of(space, "admitted")
-    labels = [item["metadata"].get("labels", {}) for item in (job, job["spec"]["template"])]
-    # One level: a label on the pods too would have Kueue count each of them again.
-    assert ["kueue.x-k8s.io/queue-name" in item for item in labels] == [True, False]
-
-    def queue_sets(suspended: bool) -> None:
-        patch = json.dumps({"spec": {"suspend": suspended}})
-        space.must("patch", "job", job["metadata"]["name"], "--type=merge", "-p", patch)
-
-    def pods() -> list[Json]:
-        found = space.items("pods")
-        return [pod for pod in found if pod["metadata"]["labels"].get("coppice.dev/prunejob") == "admitted"]
-
-    assert "waiting for admission by the queue gpus" in space.condition("Ready", "admitted")[2]
-    passes = space.operator.passes()
-    space.must("annotate", "prunejob", "admitted", "seen=again")
-    wait_for(lambda: space.operator.passes() > passes, "a pass that leaves the Job alone")
-    assert jobs_of(space, "admitted")[0]["spec"]["suspend"] is True
-    queue_sets(False)
-    wait_for(pods, "the pod of an admitted Job")
-    wait_for(lambda: "admission" not in space.condition("Ready", "admitted")[2], "other words: there is a pod now")
-    # Somebody more important comes.
-    queue_sets(True)
-    wait_for(lambda: not pods(), "the end of the pod")
-    wait_for(lambda: "admission by the queue" in space.condition("Ready", "admitted")[2], "what is waited for again")
-    (again,) = jobs_of(space, "admitted")
-    assert (again["metadata"]["uid"], again["spec"]["suspend"]) == (job["metadata"]["uid"], True)
-
-
 def jobs_of(space: Space, name: str) -> list[Json]:
     return [item for item in space.items("jobs") if item["metadata"]["labels"]["coppice.dev/prunejob"] == name]
 
