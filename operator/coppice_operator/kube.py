@@ -73,6 +73,8 @@ class Kube:
         login: Says which cluster, and who we are; asked again when the API server does not know us any more.
         timeout_seconds: Of one request.
         fence: Asked right before each write for how many seconds writing is allowed; the write is given up then.
+        far: Whether long answers are worth compressing. Beside the API server they are not: of what it spends on
+            lists of 10,000 PruneJobs and their Jobs, compression is nearly half.
     """
 
     def __init__(
@@ -82,9 +84,11 @@ class Kube:
         login: Callable[[], kopf.ConnectionInfo] = log_in,
         timeout_seconds: float = TIMEOUT_SECONDS,
         fence: Callable[[], float] | None = None,
+        far: bool = False,
     ) -> None:
         self._requests, self._login = requests, login
         self._timeout_seconds, self._fence = timeout_seconds, fence
+        self._encodings = "gzip" if far else "identity"
 
     async def __aenter__(self) -> Kube:
         """Find the cluster.
@@ -102,7 +106,11 @@ class Kube:
         self._server, self._authorization = info.server.rstrip("/"), info.as_http_headers()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context),
-            headers={"Accept": "application/json", "User-Agent": "coppice-operator"},
+            headers={
+                "Accept": "application/json",
+                "Accept-Encoding": self._encodings,
+                "User-Agent": "coppice-operator",
+            },
             proxy=info.proxy_url,
             # Otherwise every request looks for a proxy in a thread.
             trust_env=False,
@@ -115,7 +123,7 @@ class Kube:
 
     def elsewhere(self, login: Callable[[], kopf.ConnectionInfo], timeout_seconds: float) -> Kube:
         """Return a session with another cluster, not yet open, that counts with this one and is fenced as it is."""
-        return Kube(self._requests, login=login, timeout_seconds=timeout_seconds, fence=self._fence)
+        return Kube(self._requests, login=login, timeout_seconds=timeout_seconds, fence=self._fence, far=True)
 
     async def get(self, path: str, **query: str) -> JsonObject:
         """Return an object or a list."""

@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from coppice_operator.kube import FencedError, Kube, KubeError
+from coppice_operator.login import log_in
 
 
 class Server:
@@ -21,12 +22,14 @@ class Server:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.encodings: list[str] = []
         self.token = "first"
         self.address = ""
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answer."""
         self.seen.append(request.method)
+        self.encodings.append(request.headers["Accept-Encoding"])
         if request.headers["Authorization"] != f"Bearer {self.token}":
             return web.json_response({"message": "Unauthorized"}, status=401)
         if request.method == "PATCH":
@@ -100,6 +103,13 @@ async def test_whatever_json_can_say_is_sent(server: Server) -> None:
     body = {"half": "\ud83d", "big": 1 << 70, "name": "größer"}
     async with Kube() as kube:
         assert json.loads((await kube.create("/x", body))["sent"]) == body
+
+
+async def test_only_a_cluster_far_away_compresses_what_it_says(server: Server) -> None:
+    async with Kube() as near, near.elsewhere(log_in, 1.0) as far:
+        await near.get("/x")
+        await far.get("/x")
+    assert server.encodings == ["identity", "gzip"]
 
 
 @pytest.mark.parametrize(
