@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from coppice_pruner.run.loop import Loop
 from coppice_pruner.surgery import Blueprint
 from coppice_pruner.training import fine_tune
 from tests import machine
+from tests.bench.process import peak_rss_bytes
 
 MAX_SECONDS = 10.0
 """Demand: dependency graph, allocation and surgery of one iteration, on one core."""
@@ -138,7 +138,7 @@ def _work(what: str, quick: bool) -> dict[str, float]:
             baseline = loop.baseline()
             result = loop.run(baseline, loop.start(baseline))
         assert result.iterations[0].accepted, result.iterations[0].reason
-    return {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    return {"peak_memory_bytes": peak_rss_bytes(os.getpid())}
 
 
 def _in_process(what: str, quick: bool) -> dict[str, float]:

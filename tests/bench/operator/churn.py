@@ -25,7 +25,7 @@ from tests.bench.machine import ROOT, machine
 from tests.bench.operator import lives
 from tests.bench.operator.candidates import NAMESPACE, ours
 from tests.bench.operator.sizes import Process, prepare
-from tests.bench.operator.usage import rss_bytes
+from tests.bench.process import rss_bytes
 from tests.builders import with_values
 from tests.integration.operator.faults.api import Api, ApiError
 from tests.integration.operator.support import report

@@ -17,7 +17,8 @@ from tests.bench.machine import ROOT, machine
 from tests.bench.operator import lives
 from tests.bench.operator.build import build_reference
 from tests.bench.operator.candidates import SAME_OBJECTS, Candidate, candidates, drive, same_objects
-from tests.bench.operator.usage import cpu_seconds, peak_rss_bytes, rss_bytes, writes
+from tests.bench.operator.usage import writes
+from tests.bench.process import cpu_seconds, peak_rss_bytes, rss_bytes
 from tests.integration.operator.support import report
 
 SIZES, QUICK_SIZES = (1000, 5000, 10000), (1000,)

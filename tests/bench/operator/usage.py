@@ -1,12 +1,9 @@
-"""What a process used, from /proc, and what the API server counted."""
+"""What the API server counted."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
 import subprocess
-from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -19,24 +16,6 @@ _WRITES = {
     for resource, subresource in (("jobs", ""), ("prunejobs", "status"))
 }
 """Requests that only an operator makes here: the driver posts resources, the Job controller writes jobs/status."""
-
-
-def rss_bytes(pid: int) -> int:
-    """Return the resident size of a process now."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def peak_rss_bytes(pid: int) -> int:
-    """Return the greatest resident size a process has had, as the kernel keeps it."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
 
 
 def writes(cluster: Cluster) -> int:
