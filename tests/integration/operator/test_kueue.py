@@ -40,7 +40,7 @@ def space(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             kubectl.must("apply", "--server-side", "-f", "-", stdin=document)
         kubectl.must("apply", "--server-side", "-f", str(repository / "crds"))
         kubectl.must("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        kueue = subprocess.Popen([str(program), f"--kubeconfig={cluster.kubeconfig}"], stdout=log, stderr=log)
+        controllers = subprocess.Popen([str(program), f"--kubeconfig={cluster.kubeconfig}"], stdout=log, stderr=log)
         try:
             with operated(cluster, kubectl, "t-kueue", directory / "operator.log") as found:
                 for document in queues(found.name):
@@ -48,8 +48,8 @@ def space(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 wait_for(lambda: queue_is_active(found), "a queue that admits")
                 yield found
         finally:
-            kueue.terminate()
-            kueue.wait(timeout=20)
+            controllers.terminate()
+            controllers.wait(timeout=20)
 
 
 def kueue_crds() -> list[Json]:
