@@ -102,6 +102,11 @@ class Space:
     def items(self, kind: str) -> list[Json]:
         return list(json.loads(self.must("get", kind, "-o", "json"))["items"])
 
+    def items_of(self, name: str, kind: str) -> list[Json]:
+        """Return the objects of a kind that were made for a PruneJob."""
+        found = self.items(kind)
+        return [item for item in found if item["metadata"]["labels"].get("coppice.dev/prunejob") == name]
+
     def condition(self, kind: str, name: str = "digits") -> tuple[str, str, str]:
         found = self.prunejob(name).get("status", {}).get("conditions", [])
         return next(

@@ -90,15 +90,11 @@ def queued(space: Space, name: str) -> None:
 
 
 def job(space: Space, name: str) -> Json | None:
-    return next(iter(of(space, "jobs", name)), None)
-
-
-def of(space: Space, kind: str, name: str) -> list[Json]:
-    return [item for item in space.items(kind) if item["metadata"]["labels"].get("coppice.dev/prunejob") == name]
+    return next(iter(space.items_of(name, "jobs")), None)
 
 
 def runs(space: Space, name: str) -> bool:
-    return bool(of(space, "pods", name))
+    return bool(space.items_of(name, "pods"))
 
 
 def waits(space: Space, name: str) -> bool:
@@ -116,6 +112,10 @@ def test_kueue_admits_one_run_after_the_other_and_takes_back_what_it_admitted(sp
     wait_for(lambda: runs(space, "first"), "the pod of the run that Kueue admits")
     queued(space, "second")
     wait_for(lambda: waits(space, "second"), "the run for which there is no quota")
+    passes = space.operator.passes()
+    space.must("annotate", "prunejob", "second", "seen=again")
+    wait_for(lambda: space.operator.passes() > passes, "a pass that leaves the Job alone")
+    assert waits(space, "second")
     assert len(space.items("workloads")) == 2
     assert not runs(space, "second")
     admitted = job(space, "first")

@@ -160,7 +160,7 @@ def test_a_suspended_run_gives_up_its_place_in_a_queue(space: Space) -> None:
 
 
 def jobs_of(space: Space, name: str) -> list[Json]:
-    return [item for item in space.items("jobs") if item["metadata"]["labels"]["coppice.dev/prunejob"] == name]
+    return space.items_of(name, "jobs")
 
 
 CHANGES: dict[str, Any] = {
