@@ -69,7 +69,7 @@ def _measured(
     from coppice_pruner.deployment import folded
     from coppice_pruner.measurement import one_thread
     from coppice_pruner.measurement.workload import synchronize_of
-    from coppice_pruner.meters import select_meter
+    from coppice_pruner.meters import gpu_of, select_meter
     from coppice_pruner.profiling import profile_layers
     from coppice_pruner.profiling.page import LayerRow, render_profile
     from coppice_pruner.report_page import Fact
@@ -78,7 +78,7 @@ def _measured(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module, batch = folded(loaded.module.to(device), tuple(item.to(device) for item in inputs)), inputs
     batch = tuple(item.to(device) for item in inputs)
-    counter = select_meter(kind, MinimumProvenance.ESTIMATED, cuda=device.type == "cuda")
+    counter = select_meter(kind, MinimumProvenance.ESTIMATED, cuda=device.type == "cuda", gpu=gpu_of(device))
     try:
         with one_thread():
             profiles = profile_layers(

@@ -15,10 +15,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def machine() -> dict[str, Any]:
-    """Return what a figure depends on besides the code."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
+    """Return what a figure depends on besides the code; BENCH_COMMIT names it where the code has no history."""
+    commit = (
+        os.environ.get("BENCH_COMMIT")
+        or subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+        ).stdout.strip()
+    )
     return {
         "cpu": cpu_name(),
         "cores": os.cpu_count(),

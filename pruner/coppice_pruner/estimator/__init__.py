@@ -23,6 +23,7 @@ from coppice_pruner.estimator.device import (
     load_device_file,
 )
 from coppice_pruner.estimator.fit import fitted_profile
+from coppice_pruner.estimator.gpu import fitted_gpu_profile, take_gpu_samples
 from coppice_pruner.estimator.operators import Kind, Operator, record_operators
 from coppice_pruner.estimator.roofline import Estimate, LayerEstimate, estimate
 from coppice_pruner.estimator.sampling import FAMILIES, OPERATORS, take_samples
@@ -45,10 +46,12 @@ __all__ = [
     "calibrate",
     "cross_validate",
     "estimate",
+    "fitted_gpu_profile",
     "fitted_profile",
     "load_device",
     "load_device_file",
     "median_error_ratio",
     "record_operators",
+    "take_gpu_samples",
     "take_samples",
 ]

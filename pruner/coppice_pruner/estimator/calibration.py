@@ -58,6 +58,11 @@ class Sample:
     seconds: float
     whole: bool = False
     """Whether it is a whole model rather than a piece of one."""
+    launched_seconds: float | None = None
+    """Of a whole model whose operators the host launches one by one, as PyTorch does; `seconds` is what the device
+    worked on them. None where that is the same."""
+    joules: float | None = None
+    """Of a whole model, launched so; None where energy is told from time alone."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,12 @@ class Calibration:
         )
 
 
-def calibrate(samples: Sequence[Sample]) -> Calibration:
+def calibrate(samples: Sequence[Sample], *, cache_choices_bytes: Sequence[int] = CACHE_CHOICES_BYTES) -> Calibration:
     """Return the fit to some samples.
+
+    Args:
+        samples: Of one device.
+        cache_choices_bytes: Sizes of the cache that are tried.
 
     Raises:
         CalibrationError: If there are none, or one took no time.
@@ -96,7 +105,7 @@ def calibrate(samples: Sequence[Sample]) -> Calibration:
         raise CalibrationError("calibration needs samples, each with a time above zero")
     pieces = [item for item in samples if not item.whole] or list(samples)
     models = [item for item in samples if item.whole]
-    fit = min((_fitted(pieces, size) for size in CACHE_CHOICES_BYTES), key=lambda item: item.median_error_ratio)
+    fit = min((_fitted(pieces, size) for size in cache_choices_bytes), key=lambda item: item.median_error_ratio)
     if not models:
         return fit
     # One figure: a second one for each operator, fitted to one family, was up to 60 % off on small models of another.

@@ -79,17 +79,22 @@ class DeviceProfile(_Model):
     efficiency_ratio: Figure | None = None
     """Share of both peaks that kernels reach."""
     operator_seconds: Figure | None = None
-    """Launching one operator."""
+    """Launching one operator, while the device waits."""
+    launch_seconds: Figure | None = None
+    """Of the host, for one operator. The device works on what is queued meanwhile, so this shows only where a model's
+    operators are shorter."""
     idle_watts: Figure
     """Drawn while nothing is computed."""
     flop_joules: Figure | None = None
     byte_joules: Figure | None = None
+    kind_flop_joules: dict[Kind, Figure] = {}
+    """In float32, for kinds that other units compute than `flop_joules` says."""
     busy_watts: Figure | None = None
     """Drawn while computing, where energy is told from time alone; it replaces the three above."""
     cache_bytes: Figure | None = None
     """What an operator touches beyond this goes to memory."""
     fitted: dict[Kind, KindCosts] = {}
-    """For kinds left out, the roofline of the peaks."""
+    """In float32. For kinds left out, and other precisions, the roofline of the peaks."""
     company_ratio: _NotNegative = 1.0
     """Fitted: what operators take in a whole model, over what they take by themselves."""
     fit: dict[str, Any] = {}

@@ -6,6 +6,7 @@ fitted terms instead, which add up: small kernels overlap little.
 
     time   = operator + max(flops / (efficiency * peak), bytes / (efficiency * bandwidth))         from data sheets
     time   = operator + flops * a + bytes * b + weights * c + spilled bytes * d, in company        calibrated
+    whole  = at least the host's time for launching them all, where the device does not wait for each
     energy = idle power * time + joules per flop * flops + joules per byte * bytes, or busy power * time
 """
 
@@ -77,8 +78,11 @@ def estimate(
     if dtype not in ELEMENT_BYTES:
         raise InputRefusedError(f"--dtype {dtype}: use {', '.join(ELEMENT_BYTES)}")
     layers: dict[str, list[tuple[Operator, tuple[float, float, float]]]] = {}
-    for operator in operators:
-        layers.setdefault(operator.layer, []).append((operator, _parts(operator, device, dtype)))
+    parts_of = [_parts(operator, device, dtype) for operator in operators]
+    waiting = _waiting_seconds(operators, device, sum(map(sum, parts_of)))
+    for operator, (overhead, computing, moving) in zip(operators, parts_of, strict=True):
+        overhead += 0.0 if operator.kind is Kind.VIEW else waiting
+        layers.setdefault(operator.layer, []).append((operator, (overhead, computing, moving)))
     found = []
     for layer, items in layers.items():
         # The layer's own share of a batch's energy.
@@ -87,7 +91,7 @@ def estimate(
         moved = sum(_bytes(operator, dtype) for operator, _ in items)
         totals = [sum(parts[place] for _, parts in items) for place in range(3)]
         bound = max(zip(totals, ("overhead", "compute", "memory"), strict=True))[1]
-        joules = _joules(device, seconds, flops, moved)
+        joules = _joules(device, dtype, [operator for operator, _ in items], seconds, moved)
         found.append(LayerEstimate(layer, len(items), flops, moved, seconds, joules / batch_size, bound))
     return Estimate(
         device.name, batch_size, dtype, sum(item.seconds for item in found),
@@ -95,12 +99,24 @@ def estimate(
     )  # fmt: skip
 
 
+def launches(operators: Sequence[Operator]) -> int:
+    """Return how many of some operators the host queues for a device."""
+    return sum(operator.kind is not Kind.VIEW for operator in operators)
+
+
+def _waiting_seconds(operators: Sequence[Operator], device: DeviceProfile, working_seconds: float) -> float:
+    """Return what the device waits for the host, for each operator."""
+    if device.launch_seconds is None or not launches(operators):
+        return 0.0
+    return max(0.0, device.launch_seconds.value - working_seconds / launches(operators))
+
+
 def _parts(operator: Operator, device: DeviceProfile, dtype: str) -> tuple[float, float, float]:
     """Return seconds of overhead, of computing and of moving bytes, which add up to the operator's time."""
     fitted = device.fitted.get(operator.kind)
-    if fitted is not None:
-        if dtype != "float32":
-            raise InputRefusedError(f"--dtype {dtype}: the profile of {device.name} was fitted in float32 only")
+    if fitted is not None and dtype != "float32" and not device.peak_flops_per_second:
+        raise InputRefusedError(f"--dtype {dtype}: the profile of {device.name} was fitted in float32 only")
+    if fitted is not None and dtype == "float32":
         spilled = spilled_bytes(operator, device.cache_bytes.value if device.cache_bytes else 0.0)
         moving = (
             operator.activation_bytes * fitted.byte_seconds
@@ -137,9 +153,16 @@ def _bytes(operator: Operator, dtype: str) -> float:
     return operator.bytes * shrunk
 
 
-def _joules(device: DeviceProfile, seconds: float, flops: float, moved_bytes: float) -> float:
+def _joules(
+    device: DeviceProfile, dtype: str, operators: Sequence[Operator], seconds: float, moved_bytes: float
+) -> float:
     if device.busy_watts is not None:
         return device.busy_watts.value * seconds
-    flop_joules = device.flop_joules.value if device.flop_joules else 0.0
     byte_joules = device.byte_joules.value if device.byte_joules else 0.0
-    return device.idle_watts.value * seconds + flop_joules * flops + byte_joules * moved_bytes
+    computing = sum(operator.flops * _flop_joules(device, dtype, operator.kind) for operator in operators)
+    return device.idle_watts.value * seconds + computing + byte_joules * moved_bytes
+
+
+def _flop_joules(device: DeviceProfile, dtype: str, kind: Kind) -> float:
+    figure = device.kind_flop_joules.get(kind, device.flop_joules) if dtype == "float32" else device.flop_joules
+    return figure.value if figure else 0.0

@@ -17,10 +17,11 @@ from coppice_pruner.measurement.comparison import (
 from coppice_pruner.measurement.cross_check import MeterCheck, cross_check
 from coppice_pruner.measurement.idle import idle_power_watts
 from coppice_pruner.measurement.paper_metrics import MixedProvenanceError, PaperMetrics, paper_metrics
-from coppice_pruner.measurement.reading import MIN_TICKS, Reading, take_reading
+from coppice_pruner.measurement.reading import FEW_TICKS, MIN_TICKS, Reading, take_reading
 from coppice_pruner.measurement.workload import Workload, answer_workload, model_workload, one_thread
 
 __all__ = [
+    "FEW_TICKS",
     "MIN_TICKS",
     "Circumstances",
     "Comparison",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from coppice_pruner.measurement.pairing import fault
 from coppice_pruner.measurement.paper_metrics import check_provenance
-from coppice_pruner.measurement.reading import MIN_TICKS, Reading, take_reading
+from coppice_pruner.measurement.reading import FEW_TICKS, MIN_TICKS, Reading, take_reading
 from coppice_pruner.measurement.workload import Workload
 from coppice_pruner.meters import Meter
 
@@ -57,6 +57,7 @@ def compare(
     *,
     pairs: int,
     window_seconds: float,
+    min_ticks: int = MIN_TICKS,
     seed: int = 0,
     on_pair: Callable[[int], None] = lambda _pair: None,
     clock: Callable[[], float] = time.perf_counter,
@@ -72,6 +73,7 @@ def compare(
         meter: Counts for both, so that the ratio never mixes two provenances.
         pairs: Of windows.
         window_seconds: Of each.
+        min_ticks: As for `take_reading`.
         seed: Of the resampling.
         on_pair: Told how many pairs are done.
         clock: Monotonic seconds.
@@ -90,7 +92,10 @@ def compare(
     while len(references) < pairs:
         turn = len(references)
         order = (dense, pruned) if turn % 2 == 0 else (pruned, dense)
-        taken = [take_reading(workload, meter, window_seconds=window_seconds, clock=clock) for workload in order]
+        taken = [
+            take_reading(workload, meter, window_seconds=window_seconds, min_ticks=min_ticks, clock=clock)
+            for workload in order
+        ]
         reference, candidate = taken if turn % 2 == 0 else reversed(taken)
         rejected += [*reference.rejected, *candidate.rejected]
         why = fault(reference, candidate)
@@ -112,12 +117,12 @@ def many_short(meter: Meter, *, pairs: int, window_seconds: float) -> tuple[int,
     What disturbs a machine lasts longer than a short window, so it meets both of a pair alike.
 
     Args:
-        meter: A counter that moves in steps needs `MIN_TICKS` of them in a window.
+        meter: A counter that moves in steps needs `FEW_TICKS` of them in a window.
         pairs: Of the long windows.
         window_seconds: Of each.
     """
     total_seconds = pairs * window_seconds
-    shortest_seconds = max(total_seconds / SHORT_PAIRS, MIN_TICKS * meter.update_period_seconds)
+    shortest_seconds = max(total_seconds / SHORT_PAIRS, FEW_TICKS * meter.update_period_seconds)
     return max(pairs, min(SHORT_PAIRS, round(total_seconds / shortest_seconds))), shortest_seconds
 
 
@@ -127,6 +132,7 @@ def interleaved(
     *,
     rounds: int,
     window_seconds: float,
+    min_ticks: int = MIN_TICKS,
     on_round: Callable[[int], None] = lambda _round: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[tuple[Reading, ...], ...]:
@@ -137,6 +143,7 @@ def interleaved(
         meter: Counts for all.
         rounds: Windows of each.
         window_seconds: Of each.
+        min_ticks: As for `take_reading`.
         on_round: Told how many rounds are done.
         clock: Monotonic seconds.
 
@@ -150,7 +157,9 @@ def interleaved(
     for number in range(rounds):
         order = list(zip(workloads, taken, strict=True))
         for workload, readings in order if number % 2 == 0 else reversed(order):
-            readings.append(take_reading(workload, meter, window_seconds=window_seconds, clock=clock))
+            readings.append(
+                take_reading(workload, meter, window_seconds=window_seconds, min_ticks=min_ticks, clock=clock)
+            )
         on_round(number + 1)
     return tuple(map(tuple, taken))
 

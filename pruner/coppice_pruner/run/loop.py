@@ -23,7 +23,7 @@ from coppice_pruner.allocation import Allocator, Kept, make_allocator
 from coppice_pruner.data import Splits
 from coppice_pruner.deployment import answering, folded
 from coppice_pruner.errors import InvariantViolatedError, SurgeryRefusedError
-from coppice_pruner.measurement import Comparison, MeterCheck, Reading, average, model_workload, one_thread
+from coppice_pruner.measurement import FEW_TICKS, Comparison, MeterCheck, Reading, average, model_workload, one_thread
 from coppice_pruner.meters import Meter
 from coppice_pruner.models import LoadedModel
 from coppice_pruner.profiling import (
@@ -438,7 +438,7 @@ class Loop:
             Instruments(
                 prepare=testbed.prepared,
                 compare=lambda plain, integers: testbed.compare_answers(
-                    plain, integers, pairs=QUICK_PAIRS, window_seconds=testbed.quick_seconds
+                    plain, integers, pairs=QUICK_PAIRS, window_seconds=testbed.quick_seconds, min_ticks=FEW_TICKS
                 ),
                 read=testbed.read_in_turn,
                 evaluate=lambda answer: self._evaluate(answering(answer)),

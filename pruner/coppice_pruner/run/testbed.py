@@ -16,6 +16,8 @@ from coppice_api.prunejob import RuntimeKind
 from coppice_api.run import RunConfig
 from coppice_pruner.deployment import EAGER, Answer, Runtime, folded, runtime_of
 from coppice_pruner.measurement import (
+    FEW_TICKS,
+    MIN_TICKS,
     Comparison,
     MeterCheck,
     Reading,
@@ -102,14 +104,16 @@ class Testbed:
             return None
         comparison = self.compare_answers(
             self.prepared(self.deployed_dense, EAGER), self.prepared(self.deployed_dense), pairs=QUICK_PAIRS,
-            window_seconds=self.quick_seconds,
+            window_seconds=self.quick_seconds, min_ticks=FEW_TICKS,
         )  # fmt: skip
         return comparison.energy_reduction_ratio, average(comparison.pruned)
 
     def compare_quickly(self, candidate: nn.Module) -> Comparison:
         """Return the dense model against a candidate, well enough to steer by."""
         pairs, window_seconds = many_short(self.meter, pairs=QUICK_PAIRS, window_seconds=self.quick_seconds)
-        return self._compare(candidate, self.steering, pairs=pairs, window_seconds=window_seconds)
+        return self._compare(
+            candidate, self.steering, pairs=pairs, window_seconds=window_seconds, min_ticks=FEW_TICKS
+        )  # fmt: skip
 
     def compare_in_full(self, candidate: nn.Module, on_pair: Callable[[int], None]) -> Comparison:
         """Return the dense model against a candidate, well enough to claim."""
@@ -127,11 +131,11 @@ class Testbed:
             return None
         return self.compare_answers(
             self.prepared(self.deployed_dense), candidate, pairs=SINGLE_PAIRS,
-            window_seconds=self.quick_seconds, batch=tuple(part[:1] for part in self.batch),
+            window_seconds=self.quick_seconds, min_ticks=FEW_TICKS, batch=tuple(part[:1] for part in self.batch),
         )  # fmt: skip
 
     def compare_answers(
-        self, dense: Answer, candidate: Answer, *, pairs: int, window_seconds: float,
+        self, dense: Answer, candidate: Answer, *, pairs: int, window_seconds: float, min_ticks: int = MIN_TICKS,
         on_pair: Callable[[int], None] = lambda _pair: None, batch: tuple[Tensor, ...] | None = None,
     ) -> Comparison:  # fmt: skip
         """Return the comparison of two prepared models; as `measurement.compare`."""
@@ -140,7 +144,8 @@ class Testbed:
             return self._processes.decide(
                 compare(
                     answer_workload(dense, batch), answer_workload(candidate, batch), self.meter,
-                    pairs=pairs, window_seconds=window_seconds, seed=self._seed, on_pair=on_pair,
+                    pairs=pairs, window_seconds=window_seconds, min_ticks=min_ticks, seed=self._seed,
+                    on_pair=on_pair,
                 )
             )  # fmt: skip
 
@@ -196,10 +201,10 @@ class Testbed:
         return self._last[2]
 
     def _compare(
-        self, candidate: nn.Module, runtime: Runtime, *, pairs: int, window_seconds: float,
+        self, candidate: nn.Module, runtime: Runtime, *, pairs: int, window_seconds: float, min_ticks: int = MIN_TICKS,
         on_pair: Callable[[int], None] = lambda _pair: None,
     ) -> Comparison:  # fmt: skip
         return self.compare_answers(
             self.prepared(self.deployed_dense, runtime), self.answer_of(candidate, runtime),
-            pairs=pairs, window_seconds=window_seconds, on_pair=on_pair,
+            pairs=pairs, window_seconds=window_seconds, min_ticks=min_ticks, on_pair=on_pair,
         )  # fmt: skip

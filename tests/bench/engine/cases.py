@@ -17,6 +17,8 @@ from coppice_pruner.models import LoadedModel, build
 from coppice_pruner.storage.weights import load_weights, own_weights
 from coppice_pruner.training import fine_tune
 
+_CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Case:
@@ -39,26 +41,38 @@ class Case:
         )  # fmt: skip
 
 
-def _case(name: str, source: str, arguments: dict[str, Any], dataset: str, epochs: int, rate: str) -> Case:
-    return Case(name, ArchitectureSource(source=f"coppice://{source}", arguments=arguments), f"builtin://{dataset}",
-                epochs, rate)  # fmt: skip
+def case(
+    name: str, source: str, arguments: dict[str, Any], dataset: str, epochs: int, rate: str, batch_size: int = 64
+) -> Case:
+    """Return a case of one of our own architectures and a builtin data set."""
+    return Case(
+        name, ArchitectureSource(source=f"coppice://{source}", arguments=arguments), f"builtin://{dataset}", epochs,
+        rate, batch_size,
+    )  # fmt: skip
 
 
 CASES = {
-    case.name: case
-    for case in (
-        _case("cnn-digits", "vgg", {"widths": [[32, 32], [64, 64], [128, 128]]}, "digits", 30, "0.001"),
-        _case("vgg-shapes100", "vgg", {"widths": [[32, 32], [64, 64], [128, 128]], "classes": 100}, "shapes100", 12,
+    item.name: item
+    for item in (
+        case("cnn-digits", "vgg", {"widths": [[32, 32], [64, 64], [128, 128]]}, "digits", 30, "0.001"),
+        case("vgg-shapes100", "vgg", {"widths": [[32, 32], [64, 64], [128, 128]], "classes": 100}, "shapes100", 12,
               "0.004"),
-        _case("resnet-shapes100", "resnet", {"widths": [24, 48, 96], "blocks": 2, "classes": 100}, "shapes100", 10,
+        case("resnet-shapes100", "resnet", {"widths": [24, 48, 96], "blocks": 2, "classes": 100}, "shapes100", 10,
               "0.004"),
-        _case("vit-shapes100", "vit", {"image_size": 24, "patch": 4, "width": 64, "depth": 4, "heads": 4,
+        case("vit-shapes100", "vit", {"image_size": 24, "patch": 4, "width": 64, "depth": 4, "heads": 4,
               "mlp_width": 256, "classes": 100, "stem": True}, "shapes100", 24, "0.002"),
     )
 }  # fmt: skip
 
 
-def dense(case: Case, seed: int, kept: Path, *, train_share: float = 1.0) -> tuple[LoadedModel, Splits]:
+def shortened(case: Case, share: float) -> Case:
+    """Return a case whose dense model is trained for a share of its epochs, one at least."""
+    return dataclasses.replace(case, epochs=max(1, round(share * case.epochs)))
+
+
+def dense(
+    case: Case, seed: int, kept: Path, *, train_share: float = 1.0, device: torch.device = _CPU
+) -> tuple[LoadedModel, Splits]:
     """Return the trained dense model of a case and its data.
 
     Args:
@@ -66,6 +80,7 @@ def dense(case: Case, seed: int, kept: Path, *, train_share: float = 1.0) -> tup
         seed: Of weights and order.
         kept: Directory in which trained weights are looked for and left.
         train_share: Share of the training split that is used, for this and for everything after.
+        device: Where both are, and where it is trained.
     """
     data = load(case.dataset)
     if train_share < 1.0:
@@ -73,7 +88,7 @@ def dense(case: Case, seed: int, kept: Path, *, train_share: float = 1.0) -> tup
         chosen = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
         data = dataclasses.replace(data, train=data.train.take(chosen[: round(train_share * len(chosen))]))
     torch.manual_seed(seed)
-    module = build(case.architecture)
+    module, data = build(case.architecture).to(device), data.to(device)
     path = kept / f"{case.name}-{seed}.safetensors"
     if path.is_file():
         load_weights(module, load_file(path))

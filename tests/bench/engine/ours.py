@@ -21,6 +21,7 @@ from tests.builders import prune_job
 BUDGET_POINTS = "0.5"
 OUT_OF_REACH_PERCENT = 95
 """The question is how far each method gets within the budget."""
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,11 @@ def config_of(case: Case, seed: int, effort: Effort, work: Path, mode: Mode = MO
     return config.model_copy(update={"measurement": measurement, "work_directory": str(work)})
 
 
-def prune(dense: LoadedModel, data: Splits, config: RunConfig, meter: Meter) -> tuple[LoopResult, Journal]:
+def prune(
+    dense: LoadedModel, data: Splits, config: RunConfig, meter: Meter, device: torch.device = _CPU
+) -> tuple[LoopResult, Journal]:
     """Return what the loop arrived at, and its journal."""
     journal = Journal(config.algorithm.max_iterations)
-    loop = Loop(dense, data, meter, config, journal, torch.device("cpu"))
+    loop = Loop(dense, data, meter, config, journal, device)
     baseline = loop.baseline()
     return loop.run(baseline, loop.start(baseline)), journal

@@ -18,10 +18,9 @@ from coppice_api.run import RunConfig
 from coppice_pruner.data import Splits
 from coppice_pruner.models.attention import SelfAttention
 from coppice_pruner.run.budget import QualityBudget
-from coppice_pruner.run.loop import LEAST_STEP, NEARLY, ROUNDS
+from coppice_pruner.run.loop import CPU_MULTIPLE, CUDA_MULTIPLE, LEAST_STEP, NEARLY, ROUNDS
 from coppice_pruner.training import Quality, evaluate, fine_tune
 
-MULTIPLE = 4
 FIRST_STEP = 0.2
 """Share of the channels: about 36 % of a convolution's work, where the first step of Knapsack asks for 25 % of the
 energy."""
@@ -95,7 +94,8 @@ def step_of(setting: Setting, model: nn.Module, data: Splits, share: float, *, s
         pruner = tp.pruner.BasePruner(
             pruned, sample, importance,
             global_pruning=setting.global_pruning, isomorphic=setting.isomorphic,
-            pruning_ratio=share, max_pruning_ratio=0.5, round_to=MULTIPLE, ignored_layers=[classifier],
+            pruning_ratio=share, max_pruning_ratio=0.5,
+            round_to=CUDA_MULTIPLE if sample.is_cuda else CPU_MULTIPLE, ignored_layers=[classifier],
             num_heads=heads, prune_num_heads=bool(heads), prune_head_dims=not heads, head_pruning_ratio=share,
             unwrapped_parameters=unwrapped,
             in_channel_groups={}, out_channel_groups={},

@@ -104,9 +104,7 @@ def train(case: str, seed: int, quick: bool, directory: Path) -> None:
 
 
 def _case(name: str, quick: bool) -> cases.Case:
-    case = cases.CASES[name]
-    share = ours.QUICK.dense_epochs_share if quick else 1.0
-    return dataclasses.replace(case, epochs=max(1, round(share * case.epochs)))
+    return cases.shortened(cases.CASES[name], ours.QUICK.dense_epochs_share if quick else 1.0)
 
 
 def dense_of(case: str, seed: int, quick: bool, directory: Path) -> tuple[LoadedModel, Splits]:

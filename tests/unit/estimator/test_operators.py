@@ -61,3 +61,12 @@ def test_a_batch_twice_as_large_does_twice_as_much_with_the_same_weights() -> No
     small, large = (record_operators(model, (torch.randn(size, 1, 8, 8),)) for size in (2, 4))
     assert sum(item.flops for item in large) == 2 * sum(item.flops for item in small)
     assert sum(item.weight_bytes for item in large) == sum(item.weight_bytes for item in small)
+
+
+def test_pytorchs_own_attention_is_counted_and_not_passed_over_as_one_unknown_operator() -> None:
+    attention = nn.MultiheadAttention(32, 4, batch_first=True).eval()
+    tokens = torch.randn(2, 9, 32)
+    found = record_operators(lambda: attention(tokens, tokens, tokens, need_weights=False))
+    projections = 2 * 2 * 9 * 32 * 4 * 32
+    assert sum(item.flops for item in found if item.kind is Kind.MATMUL) >= projections
+    assert torch.backends.mha.get_fastpath_enabled()

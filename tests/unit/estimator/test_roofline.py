@@ -86,12 +86,39 @@ def test_what_goes_beyond_the_cache_costs_more() -> None:
     assert estimate([LIGHT], calibrated, batch_size=1).seconds == pytest.approx(6e7 * 1e-10 + 1e7 * 1e-9)
 
 
+def test_other_precisions_than_the_fitted_one_come_from_the_data_sheet() -> None:
+    calibrated = device(fitted={Kind.CONVOLUTION: KindCosts(flop_seconds=1.0)})
+    found = estimate([HEAVY], calibrated, batch_size=1, dtype="float16")
+    assert found.seconds == pytest.approx(1e-5 + 4e9 / 4e12)
+
+
+def test_a_device_works_on_what_is_queued_and_waits_only_where_operators_are_shorter_than_launching() -> None:
+    queued = device(operator_seconds=None, launch_seconds=figure(1e-3))
+    view = Operator("flatten", Kind.VIEW, "view", 0.0, 0.0, 0.0, 0.0)
+    short = dataclasses.replace(HEAVY, flops=4e7)
+    # 4 ms of work hide the launching of two operators; 0.04 ms and 0.6 ms do not.
+    assert estimate([HEAVY, LIGHT, view], queued, batch_size=1).seconds == pytest.approx(4e-3 + 6e-4)
+    found = estimate([short, LIGHT, view], queued, batch_size=1)
+    assert found.seconds == pytest.approx(2e-3)
+    assert {item.layer: item.bound for item in found.layers}["conv"] == "overhead"
+
+
+def test_kinds_that_other_units_compute_have_joules_of_their_own_in_the_fitted_precision() -> None:
+    both = device(kind_flop_joules={Kind.CONVOLUTION: figure(5e-11)}, idle_watts=figure(0.0), byte_joules=None)
+    assert estimate([HEAVY], both, batch_size=1).energy_joules == pytest.approx(4e9 * 5e-11)
+    assert estimate([HEAVY], both, batch_size=1, dtype="float16").energy_joules == pytest.approx(4e9 * 1e-11)
+
+
 @pytest.mark.parametrize(
     ("profile", "dtype", "message"),
     [
         (device(), "int3", "--dtype int3: use float32, float16, bfloat16"),
         (device(), "bfloat16", "has no peak for it"),
-        (device(fitted={Kind.CONVOLUTION: KindCosts()}), "float16", "fitted in float32 only"),
+        (
+            device(fitted={Kind.CONVOLUTION: KindCosts()}, peak_flops_per_second={}),
+            "float16",
+            "fitted in float32 only",
+        ),
     ],
     ids=["unknown", "no peak", "not fitted"],
 )

@@ -262,7 +262,7 @@ def test_others_on_a_socket_that_is_counted_whole_are_warned_of(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("tick", "want"),
-    [(0.0, (12, 0.5)), (0.001, (12, 0.5)), (0.02, (6, 1.0)), (0.1, (3, 5.0))],
+    [(0.0, (12, 0.5)), (0.001, (12, 0.5)), (0.02, (12, 0.5)), (0.1, (4, 1.5)), (0.2, (3, 3.0))],
 )
 def test_a_quick_comparison_is_split_as_far_as_the_counter_allows(tick: float, want: tuple[int, float]) -> None:
     assert many_short(Device(tick=tick), pairs=3, window_seconds=2.0) == pytest.approx(want)
