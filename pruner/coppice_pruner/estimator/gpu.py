@@ -41,6 +41,7 @@ _CONVOLUTIONS = (Kind.CONVOLUTION, Kind.POINTWISE, Kind.DEPTHWISE)
 _REPEATS = 10
 """Of a piece in a graph, so that what starting a replay takes hardly counts."""
 _REPLAYS = 5
+_AHEAD_SECONDS = 0.02
 _HIDDEN = 0.8
 """A model tells what launching takes where the device works less than this share of the time."""
 
@@ -76,23 +77,32 @@ def measured(
     )  # fmt: skip
     if not piece.whole:
         return sample
-    torch.cuda.synchronize(device)
-    launched = _launched_seconds(piece.run, device, seconds_each)
-    # Queued as far ahead as a busy server does, so that the device never waits for the answer to be fetched.
-    ahead = max(1, round(0.02 / launched))
+    launched_seconds, joules = launched(
+        piece.run, meter, device, seconds_each=seconds_each, window_seconds=window_seconds
+    )
+    return replace(sample, launched_seconds=launched_seconds, joules=joules)
 
-    def run() -> None:
+
+def launched(
+    run: Callable[[], object], meter: Meter, device: torch.device, *, seconds_each: float, window_seconds: float
+) -> tuple[float, float]:
+    """Return seconds and joules of one run of a whole model, launched operator by operator as PyTorch does.
+
+    Arguments as for `take_gpu_samples`.
+    """
+    # Queued as far ahead as a busy server does, so that the device never waits for the answer to be fetched.
+    ahead = max(1, round(_AHEAD_SECONDS / _queued_seconds(run, device, seconds_each)))
+
+    def work() -> None:
         with torch.inference_mode():
             for _ in range(ahead):
-                piece.run()
+                run()
 
     reading = take_reading(
-        Workload(run, ahead, lambda: torch.cuda.synchronize(device)),
-        meter,
-        window_seconds=window_seconds,
+        Workload(work, ahead, lambda: torch.cuda.synchronize(device)), meter, window_seconds=window_seconds,
         min_ticks=FEW_TICKS,
-    )
-    return replace(sample, launched_seconds=reading.energy_joules / reading.power_watts, joules=reading.energy_joules)
+    )  # fmt: skip
+    return reading.energy_joules / reading.power_watts, reading.energy_joules
 
 
 def _replayed_seconds(run: Callable[[], object], device: torch.device, seconds: float) -> float:
@@ -121,8 +131,9 @@ def _replayed_seconds(run: Callable[[], object], device: torch.device, seconds: 
     return statistics.median(found)
 
 
-def _launched_seconds(run: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """Return what a piece takes launched operator by operator, many runs queued behind each other."""
+def _queued_seconds(run: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """Return what a run takes, many queued behind each other."""
+    torch.cuda.synchronize(device)
     with torch.inference_mode():
         run()
         torch.cuda.synchronize(device)

@@ -12,9 +12,8 @@ import torchvision
 from torch import nn
 
 from coppice_pruner.deployment import folded
-from coppice_pruner.estimator import DEVICES, DeviceProfile, estimate, load_device
-from coppice_pruner.estimator.gpu import measured
-from coppice_pruner.estimator.sampling import Piece
+from coppice_pruner.estimator import DEVICES, DeviceProfile, estimate, load_device, record_operators
+from coppice_pruner.estimator.gpu import launched
 from coppice_pruner.meters import Meter
 
 MODELS = (
@@ -28,14 +27,12 @@ def bench(meter: Meter, device: torch.device, quick: bool) -> dict[str, Any]:
     profile = _profile_of(torch.cuda.get_device_name(device))
     rows = []
     for name, batch, module, inputs in _models(device, MODELS[:2] if quick else MODELS):
-        piece = Piece(name, name, functools.partial(module, *inputs), (module, inputs))
-        sample = measured("torchvision", piece, meter, device, seconds_each=0.05, window_seconds=0.5)
-        assert sample.joules is not None
-        row: dict[str, Any] = {
-            "model": name, "batch": batch, "seconds": sample.launched_seconds, "joules": sample.joules / batch,
-        }  # fmt: skip
+        seconds, joules = launched(
+            functools.partial(module, *inputs), meter, device, seconds_each=0.05, window_seconds=0.5
+        )
+        row: dict[str, Any] = {"model": name, "batch": batch, "seconds": seconds, "joules": joules / batch}
         if profile is not None:
-            found = estimate(sample.operators, profile, batch_size=batch)
+            found = estimate(record_operators(module, inputs), profile, batch_size=batch)
             row |= {"predicted_seconds": found.seconds, "predicted_joules": found.energy_joules}
         rows.append(row)
         print(f"    {row}", flush=True)
