@@ -56,6 +56,14 @@ bench-churn: $(STAMP) ## Create, suspend, edit and delete PruneJobs at random; n
 bench-engine: $(STAMP) ## Compare what methods save at an accuracy budget (hours; QUICK=1 for a look; SEEDS=, CASES=, DOCUMENT=1)
 	@$(BIN)/python -m tests.bench.engine
 
+.PHONY: bench-gpu
+bench-gpu: $(STAMP) ## On a machine with an NVIDIA GPU: predictions and pruning against its energy counter (PARTS=, QUICK=1, DOCUMENT=1)
+	@$(BIN)/python -m tests.bench.gpu
+
+.PHONY: test-gpu
+test-gpu: $(STAMP) ## On a machine with an NVIDIA GPU that nobody else uses: what only such a one can show
+	@$(BIN)/python -m pytest -q tests/gpu
+
 .PHONY: images-test
 images-test: $(STAMP) ## Build both images twice and run them, the pruner's too; as root (25 GB on disk, long)
 	@$(BIN)/python -m devcluster build > /dev/null

@@ -12,7 +12,7 @@ from typing import Any
 from tests.bench.engine import cases, claims, ours, rounds
 
 Row = dict[str, Any]
-_TITLES = {
+TITLES = {
     "dense": "dense", "magnitude": "magnitude, global L2", "beta0": "paper, beta = 0", "alpha0": "paper, alpha = 0",
     "paper": "paper, equation 3 as printed", "paper_corrected": "PaperCorrected", "per_joule": "PerJoule",
     "knapsack": "**Knapsack**", "knapsack_single": "**Knapsack**, steered at batch 1",
@@ -89,7 +89,7 @@ def picture(case: str, rows: Sequence[Row]) -> str:
         )
     for place, (method, found) in enumerate(chosen.items()):
         y = 24 + 28 * place
-        name = html.escape(_TITLES[method].strip("*"))
+        name = html.escape(TITLES[method].strip("*"))
         parts.append(f'<text x="{left - 12}" y="{y + 4}" text-anchor="end">{name}</text>')
         for key, colour, shift in (("", "#0a7", -4), ("single", "#b60", 5)):
             values = [row[key] if key else row for row in found]
@@ -120,7 +120,7 @@ def _case_table(case: str, rows: Sequence[Row]) -> str:
         if not found:
             continue
         lines.append(
-            f"| {_TITLES[method]} | {len(found)} | {_mean(found, 'accuracy_dense'):.2%} | "
+            f"| {TITLES[method]} | {len(found)} | {_mean(found, 'accuracy_dense'):.2%} | "
             f"{_mean(found, 'accuracy'):.2%} | {_saved(found)} | {_saved([row['single'] for row in found])} | "
             f"{_mean(found, 'latency_speedup_ratio'):.2f}x | {_mean(found, 'memory_reduction_ratio'):.1%} | "
             f"{_mean(found, 'carbon_reduction_ratio'):.1%} |"
