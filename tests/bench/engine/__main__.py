@@ -66,7 +66,8 @@ def _rows(quick: bool, seeds: list[int], chosen: list[str], workers: int) -> lis
     others = tuple(method for method in rounds.METHODS if method not in (*rounds.COMPARED, rounds.SCRATCH))
     tasks = [
         rounds.Round(case, seed, method, quick)
-        for methods in (rounds.COMPARED, others, (rounds.SCRATCH,)) for seed in seeds for case in chosen for method in methods
+        for methods in (rounds.COMPARED, others, (rounds.SCRATCH,))
+        for seed in seeds for case in chosen for method in methods
     ]  # fmt: skip
     if os.environ.get("FINISHED") == "1":
         tasks = [task for task in tasks if rounds.finished(task, _DIRECTORY)]
