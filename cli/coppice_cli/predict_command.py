@@ -126,10 +126,12 @@ def _print(profile: DeviceProfile, found: Estimate, parent: Estimate | None, sav
             soft_wrap=True,
         )
     error = profile.fit.get("cross_validated_median_error_ratio")
-    if error is not None:
+    if error is not None and found.dtype == "float32":
+        energy_error = profile.fit.get("cross_validated_energy_median_error_ratio")
         console.print(
             f"calibrated {profile.fit['date']} on {profile.fit['samples']} samples; off by {numbers.percent(error)} in "
-            "the median on a model it had not seen",
+            + ("" if energy_error is None else f"time and {numbers.percent(energy_error)} in energy, in ")
+            + "the median on a model it had not seen",
             soft_wrap=True,
         )
     elif profile.notes:

@@ -134,9 +134,18 @@ def test_predict_compares_a_pruned_bundle_with_its_dense_parent(bundle: Path, pr
 
 
 def test_predict_warns_that_a_data_sheet_is_no_calibration(bundle: Path) -> None:
-    output = run("predict", bundle, "--device", "h100", "--dtype", "float16")
+    output = run("predict", bundle, "--device", "a100", "--dtype", "float16")
     assert "(estimated)" in output
     assert "Not calibrated" in output
+
+
+def test_predict_says_how_far_off_a_calibrated_gpu_is_only_in_the_precision_it_was_calibrated_in(bundle: Path) -> None:
+    fitted = run("predict", bundle, "--device", "h100")
+    assert "(estimated)" in fitted
+    assert "in energy, in the median on a model it had not seen" in fitted
+    other = run("predict", bundle, "--device", "h100", "--dtype", "bfloat16")
+    assert "off by" not in other
+    assert "data sheet" in other
 
 
 def test_a_profile_calibrated_here_predicts_here(bundle: Path, tmp_path: Path) -> None:
@@ -151,8 +160,11 @@ def test_a_profile_calibrated_here_predicts_here(bundle: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("calibrate", "--device", "h100", "-o", "x.json"), "--device h100: this version calibrates cpu only"),
-        (("calibrate", "--family", "llm", "-o", "x.json"), "--family llm: use vgg, resnet, vit"),
+        (("calibrate", "--device", "h100", "-o", "x.json"), "--device h100: use cpu or cuda"),
+        (("calibrate", "--device", "cuda", "-o", "x.json"), "--device cuda: torch finds no NVIDIA GPU here"),
+        (("calibrate", "--like", "h100", "-o", "x.json"), "--like: for --device cuda"),
+        (("calibrate", "--device", "cuda", "--like", "abacus", "-o", "x.json"), "there are a100, cpu, h100"),
+        (("calibrate", "--family", "vgg,llm", "-o", "x.json"), "--family llm: use vgg, resnet, vit"),
         (("calibrate", "-o", "/nowhere/x.json"), "there is no directory /nowhere"),
         (("predict", "x", "--device", "abacus"), "there are a100, cpu, h100"),
     ],
