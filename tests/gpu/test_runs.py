@@ -155,3 +155,18 @@ def test_coppice_run_and_profile_measure_on_the_gpu(cnn: Path, tmp_path: Path) -
     profile = CliRunner().invoke(app, ["profile", str(cnn), "--batch-size", "256"], catch_exceptions=False)
     assert profile.exit_code == 0, profile.output
     assert "measured by nvml" in profile.output
+
+
+def test_coppice_calibrate_fits_this_gpu_and_predict_uses_it(cnn: Path, tmp_path: Path) -> None:
+    profile = tmp_path / "profile.json"
+    done = CliRunner().invoke(
+        app, ["calibrate", "--device", "cuda", "--quick", "--family", "vgg,resnet", "-o", str(profile)],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "their energy by" in done.output
+    predicted = CliRunner().invoke(
+        app, ["predict", str(cnn), "--device-file", str(profile), "--batch-size", "256"], catch_exceptions=False
+    )
+    assert predicted.exit_code == 0, predicted.output
+    assert "(estimated)" in predicted.output
