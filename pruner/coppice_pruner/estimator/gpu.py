@@ -61,20 +61,25 @@ def take_gpu_samples(
         quick: Fewer sizes.
         layers: Whether every layer of a model is a sample too.
     """
-    return tuple(
+    found = (
         measured(family, piece, meter, device, seconds_each=seconds_each, window_seconds=window_seconds)
         for piece in pieces(family, QUICK if quick else SIZES, layers=layers, device=device)
     )
+    return tuple(sample for sample in found if sample is not None)
 
 
 def measured(
     family: str, piece: Piece, meter: Meter, device: torch.device, *, seconds_each: float, window_seconds: float
-) -> Sample:
-    """Return one piece of work as a sample; arguments as for `take_gpu_samples`."""
-    sample = Sample(
-        family, piece.model, piece.name, piece.recorded(), _replayed_seconds(piece.run, device, seconds_each),
-        piece.whole,
-    )  # fmt: skip
+) -> Sample | None:
+    """Return one piece of work as a sample, None if it gives the device nothing to do.
+
+    Arguments as for `take_gpu_samples`.
+    """
+    operators = piece.recorded()
+    if not launches(operators):
+        return None
+    seconds = _replayed_seconds(piece.run, device, seconds_each)
+    sample = Sample(family, piece.model, piece.name, operators, seconds, piece.whole)
     if not piece.whole:
         return sample
     launched_seconds, joules = launched(
