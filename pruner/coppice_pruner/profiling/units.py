@@ -147,7 +147,10 @@ def resized(unit: Unit, *, in_channels: int, out_channels: int) -> Unit:
     for given in unit.inputs:
         shape = list(given.shape)
         shape[1 if isinstance(layer, CONVOLUTIONS) else -1] = in_channels
-        activation = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(like)
+        # Drawn where it is used: on a CPU a GPU's batch takes longer to draw than to time.
+        activation = torch.randn(shape, generator=torch.Generator(like.device).manual_seed(0), device=like.device).to(
+            like.dtype
+        )
         if is_channels_last(given):
             activation = activation.contiguous(memory_format=torch.channels_last)
         activations.append(activation)

@@ -40,7 +40,7 @@ def write(result: dict[str, Any], directory: Path) -> None:
         f"{about['torch_pruning']}; seeds {', '.join(map(str, about['seeds']))}. Energy is **estimated** from CPU "
         "time, so only ratios mean something. "
         f"Every method has {about['effort']['max_iterations']} pruning steps at most with "
-        f"{about['effort']['fine_tune_epochs']} epoch of the same fine-tuning each, the same rules for taking a step "
+        f"{about['effort']['fine_tune_epochs']} epochs of the same fine-tuning each, the same rules for taking a step "
         f"back, and may lose {about['budget_points']} points; the table shows how far it came. Dense and pruned models "
         "are both measured with batch norm folded, in interleaved windows. Intervals are 95 %, over all seeds.\n",
         table(rows),
@@ -54,6 +54,8 @@ def write(result: dict[str, Any], directory: Path) -> None:
         "Torch-Pruning's best setting is chosen afterwards, model by model. At batch 1 Knapsack is steered by "
         "measurements at batch 1.\n",
         claims.peers_table(rows),
+        "\nWhat was aimed at, before anything was measured:\n",
+        claims.aims_table(rows),
         "\n## What reproduces of the paper's Table 1\n",
         "The paper's models, data and GPU are not to be had, so figures need not agree; their order should. Here no "
         "setting may lose more than the budget, so what a setting would lose shows as what it does not save.\n",

@@ -21,6 +21,8 @@ from coppice_pruner.meters.estimate import open_estimate
 from tests.bench.engine import rounds
 
 BATCH_SIZE = 32
+_ZERO: dict[str, Any] = {"energy_reduction_ratio": 0.0, "energy_reduction_interval": [0.0, 0.0]}
+_NOTHING = {**_ZERO, "latency_speedup_ratio": 1.0, "carbon_reduction_ratio": 0.0, "single": _ZERO}
 _PAIRS, _WINDOW_SECONDS, _QUICK_PAIRS, _QUICK_WINDOW_SECONDS = 9, 0.4, 5, 0.15
 
 
@@ -31,10 +33,12 @@ def measure(task: rounds.Round, directory: Path) -> dict[str, Any]:
         figures: dict[str, Any] = json.loads(path.read_text())
         return figures
     if task.method == "dense":
-        zero: dict[str, Any] = {"energy_reduction_ratio": 0.0, "energy_reduction_interval": [0.0, 0.0]}
-        return {**zero, "latency_speedup_ratio": 1.0, "carbon_reduction_ratio": 0.0, "single": zero}
+        return _NOTHING
     dense, data = _dense(task.case, task.seed, task.quick, directory)
     pruned: nn.Module = torch.load(rounds.model_path(task, directory), weights_only=False)
+    if parameters(pruned) == parameters(dense.module):
+        # No step was kept: it is the dense model, and two readings of it would differ by noise alone.
+        return _NOTHING
     many = _compare(dense.module, pruned.eval(), data, BATCH_SIZE, quick=task.quick)
     figures = {
         **_saved(many),
@@ -65,3 +69,8 @@ def _saved(comparison: Comparison) -> dict[str, Any]:
         "energy_reduction_ratio": comparison.energy_reduction_ratio,
         "energy_reduction_interval": list(comparison.energy_reduction_interval),
     }
+
+
+def parameters(module: nn.Module) -> int:
+    """Return how many weights a module has."""
+    return sum(item.numel() for item in module.parameters())

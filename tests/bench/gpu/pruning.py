@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from coppice_pruner.deployment import folded
 from coppice_pruner.measurement import FEW_TICKS, average, interleaved, model_workload
@@ -23,6 +22,7 @@ from coppice_pruner.measurement.comparison import of_readings
 from coppice_pruner.meters import Meter
 from coppice_pruner.training import evaluate
 from tests.bench.engine import cases, ours, peers
+from tests.bench.engine.measured import parameters
 
 CASE = cases.case(
     "vgg-shapes100, twice as wide", "vgg", {"widths": [[64, 64], [128, 128], [256, 256]], "classes": 100},
@@ -81,7 +81,7 @@ def bench(meter: Meter, device: torch.device, quick: bool) -> dict[str, Any]:
                     "method": name, "seed": SEED, "accuracy_dense": base.accuracy_ratio,
                     "accuracy": evaluate(module, data.evaluation, data.task).accuracy_ratio,
                     "energy_joules": mean.energy_joules, "power_watts": mean.power_watts,
-                    "latency_seconds": mean.latency_seconds, "parameters": _parameters(module),
+                    "latency_seconds": mean.latency_seconds, "parameters": parameters(module),
                     "energy_reduction_ratio": comparison.energy_reduction_ratio,
                     "energy_reduction_interval": list(comparison.energy_reduction_interval),
                     "provenance": meter.provenance.value,
@@ -116,7 +116,3 @@ def _peer(kept: Path, kind: str, quick: bool, setting: str) -> str:
     # A pickle, since the library leaves models that no plan describes; it never leaves this machine.
     torch.save(module.cpu(), path)
     return str(path)
-
-
-def _parameters(module: nn.Module) -> int:
-    return sum(item.numel() for item in module.parameters())
