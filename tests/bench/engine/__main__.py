@@ -1,6 +1,6 @@
 """`make bench-engine`: every method on every model, then prediction, transformer and loop figures; JSON and documents.
 
-Rounds run in one process a core, each with one thread, and are kept in build/bench/engine: an interrupted benchmark
+Rounds run in one process a core, each with one thread, and all is kept in build/bench/engine: an interrupted benchmark
 goes on where it was. Models are measured when all rounds are done, one at a time. QUICK=1 does one seed with little
 effort; SEEDS=0,1 and CASES=vgg-shapes100 choose; DOCUMENT=1 writes docs/benchmarks, where models that were not chosen
 keep their rows; FINISHED=1 runs no more rounds and takes those there are.
@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import metadata
 from typing import Any
@@ -41,8 +42,8 @@ def main() -> None:
             "effort": vars(ours.QUICK if quick else ours.FULL), "budget_points": ours.BUDGET_POINTS,
         },
         "rows": rows,
-        "prediction": prediction.bench(quick),
-        "transformer": transformer.bench(quick),
+        "prediction": _kept("prediction", quick, prediction.bench),
+        "transformer": _kept("transformer", quick, transformer.bench),
         "loop": _loop(rows),
         "seconds": round(time.monotonic() - begin, 1),
     }  # fmt: skip
@@ -87,6 +88,15 @@ def _rows(quick: bool, seeds: list[int], chosen: list[str], workers: int) -> lis
             )  # fmt: skip
     print(f"==> measuring {len(tasks)} models, one after the other: leave the machine alone", flush=True)
     return [{**done[task], **measured.measure(task, _DIRECTORY)} for task in tasks]
+
+
+def _kept(name: str, quick: bool, bench: Callable[[bool], dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of another benchmark, measured unless they were before."""
+    path = _DIRECTORY / f"{name}{'-quick' if quick else ''}.json"
+    if not path.is_file():
+        rounds.write(path, {**bench(quick), "commit": machine()["commit"]})
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
 
 
 def _loop(rows: list[dict[str, Any]]) -> dict[str, Any]:
