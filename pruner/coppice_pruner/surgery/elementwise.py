@@ -8,6 +8,7 @@ masks and control flow do not matter.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from coppice_pruner.surgery.branch import tensors
 from coppice_pruner.surgery.layers import is_layer, is_linear, layer_widths
 
-_TRIED = 6
-"""Channels tried of each layer. A layer whose channels behave differently is caught by the invariant."""
+_TRIED = 3
+"""Channels tried of each layer, in a sample each. The invariant catches a layer whose channels behave differently."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,22 @@ def _readers(model: nn.Module, sample: tuple[Tensor, ...], name: str, clean: Rec
             rows[..., channel] += 1.0 + rows[..., channel].abs()
         return changed
 
-    disturbed = _inputs_of_layers(model, sample, {name: disturb}, {})
-    readers = [
-        other
-        for other in disturbed
-        if other not in ("", name) and _reads_one_to_one(clean[other], disturbed[other], channels, model, other, width)
-    ]
+    readers: list[str] = []
+
+    def mixed(other: str, given: Tensor) -> bool:
+        """Note a reader; return whether channels have met here, behind which none is looked for."""
+        before = clean[other]
+        if len(before) == 1 and before[0].shape == given.shape and torch.equal(before[0], given):
+            return False
+        if not _reads_one_to_one(before, given, channels, model, other, width):
+            return True
+        readers.append(other)
+        return False
+
+    _inputs_of_layers(model, sample, {name: disturb}, {}, until=mixed)
     if not readers:
         return ()
-    # With the readers given what they read before, nothing else may have changed.
+    # With the readers given what they read before, nothing else may have changed: nor where nobody looked.
     held = {reader: clean[reader][0] for reader in readers}
     rest = _inputs_of_layers(model, sample, {name: disturb}, held)
     for other, values in rest.items():
@@ -94,18 +102,23 @@ def _readers(model: nn.Module, sample: tuple[Tensor, ...], name: str, clean: Rec
 
 
 def _reads_one_to_one(
-    clean: list[Tensor], disturbed: list[Tensor], channels: Tensor, model: nn.Module, reader: str, width: int
+    clean: list[Tensor], disturbed: Tensor, channels: Tensor, model: nn.Module, reader: str, width: int
 ) -> bool:
     module = model.get_submodule(reader)
     if len(clean) != 1 or not is_linear(module) or layer_widths(module)[0] != width:
         return False
-    if clean[0].shape != disturbed[0].shape or clean[0].shape[0] % _TRIED:
+    if clean[0].shape != disturbed.shape or clean[0].shape[0] % _TRIED:
         return False
     # Shape (tried, channels): whether a channel differs in the sample in which one was changed.
-    differs = (clean[0] != disturbed[0]).reshape(_TRIED, -1, width).any(dim=1)
-    changed = differs.nonzero()
+    differs = (clean[0] != disturbed).reshape(_TRIED, -1, width).any(dim=1)
     # An activation may swallow a change (a ReLU below zero); what arrives must arrive in its own channel.
-    return bool(len(changed)) and all(int(channels[row]) == column for row, column in changed.tolist())
+    own = torch.zeros_like(differs)
+    own[torch.arange(_TRIED, device=own.device), channels.to(own.device)] = True
+    return bool(differs.any()) and not bool((differs & ~own).any())
+
+
+class _EnoughError(Exception):
+    """Ends a forward pass of which the rest is of no interest."""
 
 
 def _inputs_of_layers(
@@ -113,8 +126,12 @@ def _inputs_of_layers(
     inputs: tuple[Tensor, ...],
     changed: dict[str, Callable[[Tensor], Tensor]],
     held: dict[str, Tensor],
+    until: Callable[[str, Tensor], bool] = lambda _name, _given: False,
 ) -> Recorded:
-    """Return what every layer was given, and under "" what the model gave; some outputs changed, some inputs held."""
+    """Return what every layer was given, and under "" what the model gave; some outputs changed, some inputs held.
+
+    The pass ends at the first layer for whose name and input `until` holds.
+    """
     given: Recorded = {}
     handles = []
     for name, module in model.named_modules():
@@ -123,13 +140,15 @@ def _inputs_of_layers(
 
         def before(_module: nn.Module, arguments: tuple[Tensor, ...], name: str = name) -> tuple[Tensor, ...] | None:
             given.setdefault(name, []).append(arguments[0].detach())
+            if until(name, arguments[0]):
+                raise _EnoughError
             return (held[name],) if name in held else None
 
         handles.append(module.register_forward_pre_hook(before))
         if name in changed:
             handles.append(module.register_forward_hook(lambda _m, _i, output, name=name: changed[name](output)))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), contextlib.suppress(_EnoughError):
             given[""] = list(tensors(model(*inputs)))
     finally:
         for handle in handles:

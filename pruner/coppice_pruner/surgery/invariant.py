@@ -200,12 +200,16 @@ def _masked_copy(model: nn.Module, removals: Sequence[tuple[ChannelGroup, Sequen
 def mask(model: nn.Module, group: ChannelGroup, channels: Sequence[int]) -> None:
     """Zero, in place, every weight that reads some channels of a group."""
     for coupling in group.couplings:
-        if coupling.side is Side.INPUT:
-            weight = weight_OI(model.get_submodule(coupling.module))
-            with torch.no_grad():
-                for channel in channels:
-                    for index in coupling.channels[channel]:
-                        reading_weights(weight, index, groups=group_count(model, coupling.module)).zero_()
+        if coupling.side is not Side.INPUT:
+            continue
+        weight, groups = weight_OI(model.get_submodule(coupling.module)), group_count(model, coupling.module)
+        indices = [index for channel in channels for index in coupling.channels[channel]]
+        with torch.no_grad():
+            if groups == 1:
+                weight[:, indices] = 0.0
+                continue
+            for index in indices:
+                reading_weights(weight, index, groups=groups).zero_()
 
 
 def reading_weights(weight_OI: Tensor, index: int, *, groups: int = 1) -> Tensor:
