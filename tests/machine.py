@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -16,6 +17,8 @@ from coppice_api.run import RunConfig
 from coppice_pruner.data import Splits, digits
 from coppice_pruner.meters import DeviceConditions
 from coppice_pruner.models import LoadedModel, build
+from coppice_pruner.run import Interrupted
+from coppice_pruner.run.checkpoint import Checkpoints, State
 from coppice_pruner.training import fine_tune
 from tests.builders import prune_job
 from tests.unit.profiling.fakes import Machine
@@ -80,3 +83,15 @@ def config(directory: Path, **values: Any) -> RunConfig:
 def widths(module: nn.Module) -> list[int]:
     """Return the output channels of every convolution."""
     return [item.out_channels for item in module.modules() if isinstance(item, nn.Conv2d)]
+
+
+def die_after_a_step(patch: pytest.MonkeyPatch) -> None:
+    """Have a run end as if it were killed just after the checkpoint of its first step."""
+    save = Checkpoints.save
+
+    def save_and_die(self: Checkpoints, state: State, model: nn.Module) -> None:
+        save(self, state, model)
+        if state.iterations:
+            raise Interrupted
+
+    patch.setattr(Checkpoints, "save", save_and_die)

@@ -19,7 +19,6 @@ from coppice_pruner.bundle import export_bundle
 from coppice_pruner.data import Splits, digits, shapes100
 from coppice_pruner.models import LoadedModel, build
 from coppice_pruner.run import Interrupted, Journal, execute
-from coppice_pruner.run.checkpoint import Checkpoints
 from coppice_pruner.training import evaluate
 from tests import machine
 from tests.builders import prune_job
@@ -122,15 +121,8 @@ def test_eight_bit_linear_layers_are_tried_and_kept_only_if_they_pay(transformer
 
 def test_a_killed_run_goes_on_from_its_checkpoint(cnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = contract(tmp_path, cnn)
-    save = Checkpoints.save
-
-    def save_and_die(self: Checkpoints, state: object, model: torch.nn.Module) -> None:
-        save(self, state, model)  # type: ignore[arg-type]
-        if state.iterations:  # type: ignore[attr-defined]
-            raise Interrupted
-
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save", save_and_die)
+        machine.die_after_a_step(patch)
         with pytest.raises(Interrupted):
             run(config)
     journal = Journal(config.algorithm.max_iterations)

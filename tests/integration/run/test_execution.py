@@ -84,15 +84,8 @@ def test_a_killed_run_goes_on_from_its_checkpoint(config: RunConfig, monkeypatch
     config = config.model_copy(
         update={"objective": config.objective.model_copy(update={"energy_reduction_percent": 30})}
     )
-    save = Checkpoints.save
-
-    def save_and_die(self: Checkpoints, state: object, model: torch.nn.Module) -> None:
-        save(self, state, model)  # type: ignore[arg-type]
-        if state.iterations:  # type: ignore[attr-defined]
-            raise Interrupted
-
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save", save_and_die)
+        machine.die_after_a_step(patch)
         with pytest.raises(Interrupted):
             execute(config, Journal(20))
     journal = Journal(20)
