@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,12 +71,10 @@ def _cpu(families: tuple[str, ...], errors: Console, *, quick: bool) -> DevicePr
     from coppice_pruner.measurement import one_thread
     from coppice_pruner.meters.estimate import open_estimate
 
-    samples: list[Sample] = []
     with one_thread():
-        for name in families:
-            taken = take_samples(name, seconds_each=0.002 if quick else 0.01, quick=quick)
-            errors.print(f"measured {len(taken)} samples of {name}")
-            samples.extend(taken)
+        samples = _taken(
+            families, lambda name: take_samples(name, seconds_each=0.002 if quick else 0.01, quick=quick), errors
+        )
     return fitted_profile(samples, open_estimate())
 
 
@@ -96,11 +95,21 @@ def _gpu(families: tuple[str, ...], like: DeviceProfile | None, errors: Console,
     meter = select_meter(MeterKind.NVML, MinimumProvenance.MEASURED, cuda=True, gpu=gpu_of(gpu))
     try:
         idle_watts = idle_power_watts(meter, window_seconds=1.0)
-        samples: list[Sample] = []
-        for name in families:
-            taken = take_gpu_samples(name, meter, gpu, seconds_each=0.02, window_seconds=0.5, quick=quick)
-            errors.print(f"measured {len(taken)} samples of {name}")
-            samples.extend(taken)
+        samples = _taken(
+            families,
+            lambda name: take_gpu_samples(name, meter, gpu, seconds_each=0.02, window_seconds=0.5, quick=quick),
+            errors,
+        )
         return fitted_gpu_profile(samples, meter, idle_watts=idle_watts or 0.0, like=like)
     finally:
         meter.close()
+
+
+def _taken(families: tuple[str, ...], take: Callable[[str], tuple[Sample, ...]], errors: Console) -> list[Sample]:
+    """Return the samples of all families, telling how many each gave."""
+    samples: list[Sample] = []
+    for name in families:
+        taken = take(name)
+        errors.print(f"measured {len(taken)} samples of {name}")
+        samples.extend(taken)
+    return samples

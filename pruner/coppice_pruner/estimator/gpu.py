@@ -24,6 +24,7 @@ from coppice_pruner.estimator.operators import Kind, Operator
 from coppice_pruner.estimator.roofline import estimate, launches
 from coppice_pruner.estimator.sampling import Piece, Sizes, pieces
 from coppice_pruner.measurement import FEW_TICKS, Workload, take_reading
+from coppice_pruner.measurement.workload import synchronize_of
 from coppice_pruner.meters import Meter
 
 SIZES = Sizes(
@@ -104,7 +105,7 @@ def launched(
                 run()
 
     reading = take_reading(
-        Workload(work, ahead, lambda: torch.cuda.synchronize(device)), meter, window_seconds=window_seconds,
+        Workload(work, ahead, synchronize_of(device)), meter, window_seconds=window_seconds,
         min_ticks=FEW_TICKS,
     )  # fmt: skip
     return reading.energy_joules / reading.power_watts, reading.energy_joules
@@ -159,9 +160,8 @@ class GpuCalibration:
     flop_joules: Mapping[Kind, float]
     byte_joules: float
 
-    def profile(self, idle_watts: float) -> DeviceProfile:
-        """Return the bare profile, good for estimating."""
-        source = "fitted"
+    def profile(self, idle_watts: float, source: str = "fitted") -> DeviceProfile:
+        """Return the bare profile, good for estimating; `source` is that of its figures."""
         return DeviceProfile(
             name="fitted",
             idle_watts=_fitted(idle_watts, source),
@@ -257,7 +257,7 @@ def fitted_gpu_profile(
         left_out |= errors(calibrate_gpu(others, idle_watts=idle_watts).profile(idle_watts), [model])
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     source = f"coppice calibrate, {len(samples)} samples, {today}"
-    bare = found.profile(idle_watts)
+    bare = found.profile(idle_watts, source)
     own = errors(bare, samples)
     name = meter.device.partition(" (")[0]
     return bare.model_copy(
@@ -270,9 +270,6 @@ def fitted_gpu_profile(
             ),
             "idle_watts": _fitted(idle_watts, f"energy counter, a context open and no work; {today}"),
             "launch_seconds": _fitted(found.launch_seconds, f"{source}; of this machine's host"),
-            "byte_joules": _fitted(found.byte_joules, source),
-            "kind_flop_joules": {kind: _fitted(value, source) for kind, value in found.flop_joules.items()},
-            "cache_bytes": _fitted(found.times.cache_bytes, source),
             **(
                 {}
                 if like is None

@@ -92,19 +92,6 @@ class _Recorder(TorchDispatchMode):
         return result
 
 
-def record_operators(
-    run: nn.Module | Callable[[], object], example_inputs: tuple[Tensor, ...] = ()
-) -> tuple[Operator, ...]:
-    """Return the operators of one forward pass, in the order in which they run.
-
-    Args:
-        run: A model, put through one batch in eval mode and not changed; or any piece of work.
-        example_inputs: One batch, for a model.
-    """
-    with _attention_taken_apart():
-        return _recorded(run, example_inputs)
-
-
 @contextlib.contextmanager
 def _attention_taken_apart() -> Iterator[None]:
     """Keep nn.MultiheadAttention from its one operator for everything, whose operations nobody counts."""
@@ -116,7 +103,16 @@ def _attention_taken_apart() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _recorded(run: nn.Module | Callable[[], object], example_inputs: tuple[Tensor, ...]) -> tuple[Operator, ...]:
+@_attention_taken_apart()
+def record_operators(
+    run: nn.Module | Callable[[], object], example_inputs: tuple[Tensor, ...] = ()
+) -> tuple[Operator, ...]:
+    """Return the operators of one forward pass, in the order in which they run.
+
+    Args:
+        run: A model, put through one batch in eval mode and not changed; or any piece of work.
+        example_inputs: One batch, for a model.
+    """
     if not isinstance(run, nn.Module):
         recorder = _Recorder(())
         with torch.no_grad(), recorder:
