@@ -1,7 +1,7 @@
 """Channels that pass from one linear layer to another one by one, found by trying.
 
-Some channels of a layer's output are changed, each in a sample of its own; a layer whose input then differs in just
-that channel reads it through nothing but elementwise operations. Two layers whose channels meet there (a gate and what
+Some channels of a layer's output are changed; a layer whose input then differs in just these channels reads them
+through nothing but elementwise operations. Two layers whose channels meet there (a gate and what
 it gates) belong together. This needs no graph of the forward pass, so it works where tracing does not: caches, windows,
 masks and control flow do not matter.
 """
@@ -9,7 +9,7 @@ masks and control flow do not matter.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ from coppice_pruner.surgery.branch import tensors
 from coppice_pruner.surgery.layers import is_layer, is_linear, layer_widths
 
 _TRIED = 3
-"""Channels tried of each layer, in a sample each. The invariant catches a layer whose channels behave differently."""
+"""Channels of each layer that are changed. The invariant catches a layer whose channels behave differently."""
 
 
 @dataclass(frozen=True)
@@ -38,43 +38,55 @@ def find_passages(
 
     Args:
         model: In eval mode; not changed.
-        example_inputs: Of any batch size; values matter where they steer the forward pass (tokens).
+        example_inputs: Of any batch size; the first sample is used, whose values matter where they steer the forward
+            pass (tokens).
         without: Modules that are part of something else, such as attention.
     """
-    names = [name for name, module in model.named_modules() if is_linear(module) and name not in without]
-    sample = tuple(item[:1].expand(_TRIED, *item.shape[1:]).contiguous() for item in example_inputs)
+    sample = tuple(item[:1] for item in example_inputs)
     clean = _inputs_of_layers(model, sample, {}, {})
+    readers = {
+        name: found
+        for name, module in model.named_modules()
+        if is_linear(module) and name not in without and (found := _readers(model, sample, name, clean))
+    }
+    # Alone only where not all hold together: a forward pass each is what this costs.
+    if not _only_read_there(model, sample, readers, clean):
+        readers = {
+            name: found for name, found in readers.items() if _only_read_there(model, sample, {name: found}, clean)
+        }
     by_readers: dict[tuple[str, ...], list[str]] = {}
-    for name in names:
-        readers = _readers(model, sample, name, clean)
-        if readers:
-            by_readers.setdefault(readers, []).append(name)
+    for name, found in readers.items():
+        by_readers.setdefault(found, []).append(name)
     return tuple(
-        Passage(tuple(producers), readers, layer_widths(model.get_submodule(producers[0]))[1])
-        for readers, producers in by_readers.items()
+        Passage(tuple(producers), found, _width(model, producers[0])) for found, producers in by_readers.items()
     )
 
 
 Recorded = dict[str, list[Tensor]]
 
 
+def _width(model: nn.Module, name: str) -> int:
+    return layer_widths(model.get_submodule(name))[1]
+
+
+def _tried(width: int) -> Tensor:
+    """Return the channels of a layer that are changed."""
+    return torch.randperm(width, generator=torch.Generator().manual_seed(0))[:_TRIED]
+
+
+def _disturbed(output: Tensor) -> Tensor:
+    """Return a layer's output with some channels changed, each by another amount."""
+    changed = output.clone()
+    for place, channel in enumerate(_tried(output.shape[-1]).tolist(), start=1):
+        changed[..., channel] += place + changed[..., channel].abs()
+    return changed
+
+
 def _readers(model: nn.Module, sample: tuple[Tensor, ...], name: str, clean: Recorded) -> tuple[str, ...]:
-    width = layer_widths(model.get_submodule(name))[1]
+    """Return the layers whose inputs differ in just the channels that a layer's output was changed in."""
+    width = _width(model, name)
     if width < _TRIED or len(clean.get(name, ())) != 1:
         return ()
-    generator = torch.Generator().manual_seed(0)
-    channels = torch.randperm(width, generator=generator)[:_TRIED]
-
-    def disturb(output: Tensor) -> Tensor:
-        changed = output.clone()
-        if output.shape[0] % _TRIED:
-            return changed
-        each = output.shape[0] // _TRIED
-        for place, channel in enumerate(channels.tolist()):
-            rows = changed[place * each : (place + 1) * each]
-            rows[..., channel] += 1.0 + rows[..., channel].abs()
-        return changed
-
     readers: list[str] = []
 
     def mixed(other: str, given: Tensor) -> bool:
@@ -82,38 +94,40 @@ def _readers(model: nn.Module, sample: tuple[Tensor, ...], name: str, clean: Rec
         before = clean[other]
         if len(before) == 1 and before[0].shape == given.shape and torch.equal(before[0], given):
             return False
-        if not _reads_one_to_one(before, given, channels, model, other, width):
+        if not _reads_one_to_one(before, given, model, other, width):
             return True
         readers.append(other)
         return False
 
-    _inputs_of_layers(model, sample, {name: disturb}, {}, until=mixed)
-    if not readers:
-        return ()
-    # With the readers given what they read before, nothing else may have changed: nor where nobody looked.
-    held = {reader: clean[reader][0] for reader in readers}
-    rest = _inputs_of_layers(model, sample, {name: disturb}, held)
-    for other, values in rest.items():
-        if other not in readers and any(
-            not torch.equal(one, two) for one, two in zip(clean[other], values, strict=True)
-        ):
-            return ()
+    _inputs_of_layers(model, sample, {name: _disturbed}, {}, until=mixed)
     return tuple(readers)
 
 
-def _reads_one_to_one(
-    clean: list[Tensor], disturbed: Tensor, channels: Tensor, model: nn.Module, reader: str, width: int
+def _only_read_there(
+    model: nn.Module, sample: tuple[Tensor, ...], readers: Mapping[str, tuple[str, ...]], clean: Recorded
 ) -> bool:
+    """Return whether nothing else changes with these layers, their readers given what they read before.
+
+    Nor may what the model gives, where no layer looks.
+    """
+    held = {reader: clean[reader][0] for found in readers.values() for reader in found}
+    rest = _inputs_of_layers(model, sample, dict.fromkeys(readers, _disturbed), held)
+    return all(
+        other in held or all(torch.equal(one, two) for one, two in zip(clean[other], values, strict=True))
+        for other, values in rest.items()
+    )
+
+
+def _reads_one_to_one(clean: list[Tensor], disturbed: Tensor, model: nn.Module, reader: str, width: int) -> bool:
     module = model.get_submodule(reader)
     if len(clean) != 1 or not is_linear(module) or layer_widths(module)[0] != width:
         return False
-    if clean[0].shape != disturbed.shape or clean[0].shape[0] % _TRIED:
+    if clean[0].shape != disturbed.shape:
         return False
-    # Shape (tried, channels): whether a channel differs in the sample in which one was changed.
-    differs = (clean[0] != disturbed).reshape(_TRIED, -1, width).any(dim=1)
+    differs = (clean[0] != disturbed).reshape(-1, width).any(dim=0)
     # An activation may swallow a change (a ReLU below zero); what arrives must arrive in its own channel.
     own = torch.zeros_like(differs)
-    own[torch.arange(_TRIED, device=own.device), channels.to(own.device)] = True
+    own[_tried(width).to(own.device)] = True
     return bool(differs.any()) and not bool((differs & ~own).any())
 
 

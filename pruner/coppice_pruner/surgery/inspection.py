@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from coppice_pruner.errors import SurgeryRefusedError
 from coppice_pruner.surgery.groups import ChannelGroup, traced_groups
-from coppice_pruner.surgery.invariant import cut_holds, passed_by, why_not
+from coppice_pruner.surgery.invariant import answers_without, cut_holds, passed_by, why_not
 
 _SAMPLES = 2
 """What a wrong cut does shows in every sample, and whether outputs depend on inputs in two; each step is then checked
@@ -80,8 +80,12 @@ def inspect_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Insp
     cuttable = _passing(
         [group for group, reason in traced if reason is None], lambda some: cut_holds(model, some, inputs)
     )
+    # Masking is cheap and finds nearly all that something must not pass by; slicing is then tried of what is left.
+    answering = _passing(
+        [group for group, _ in traced if group.name in cuttable], lambda some: answers_without(model, some, inputs)
+    )
     droppable = _passing(
-        [group for group, _ in traced if group.name in cuttable], lambda some: passed_by(model, some, inputs)
+        [group for group, _ in traced if group.name in answering], lambda some: passed_by(model, some, inputs)
     )
     reasons = {
         group.name: reason or why_not(model, group, inputs) for group, reason in traced if group.name not in cuttable
@@ -92,14 +96,20 @@ def inspect_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Insp
     )
 
 
-def _passing(groups: Sequence[ChannelGroup], passes: Callable[[Sequence[ChannelGroup]], bool]) -> frozenset[str]:
-    """Return the names of those that pass: all of them together, or what passes of either half."""
-    if not groups or passes(groups):
+def _passing(
+    groups: Sequence[ChannelGroup], passes: Callable[[Sequence[ChannelGroup]], bool], *, fails: bool = False
+) -> frozenset[str]:
+    """Return the names of those that pass: all of them together, or what passes of either half.
+
+    Where the first half passes, the fault lies in the second, which then `fails` and need not be tried as a whole.
+    """
+    if not groups or (not fails or len(groups) == 1) and passes(groups):
         return frozenset(group.name for group in groups)
     if len(groups) == 1:
         return frozenset()
     middle = len(groups) // 2
-    return _passing(groups[:middle], passes) | _passing(groups[middle:], passes)
+    first = _passing(groups[:middle], passes)
+    return first | _passing(groups[middle:], passes, fails=len(first) == middle)
 
 
 def _noise(example: Tensor) -> Tensor:

@@ -149,8 +149,8 @@ def _cut_difference(model: nn.Module, groups: Sequence[ChannelGroup], inputs: tu
     return _difference(_masked_copy(model, removals), slice_copy(model, removals, inputs, shared=True), inputs)
 
 
-def passed_by(model: nn.Module, groups: Sequence[ChannelGroup], inputs: tuple[Tensor, ...]) -> bool:
-    """Return whether all channels of all of these groups may go: something passes by them, and dropping is masking.
+def answers_without(model: nn.Module, groups: Sequence[ChannelGroup], inputs: tuple[Tensor, ...]) -> bool:
+    """Return whether answers still depend on the inputs when all channels of all of these groups are masked.
 
     Args:
         model: Not changed.
@@ -159,17 +159,35 @@ def passed_by(model: nn.Module, groups: Sequence[ChannelGroup], inputs: tuple[Te
     """
     if not all(_alone_read(model, group) for group in groups):
         return False
-    removals = [(group, range(group.width)) for group in groups]
+    return _vary(_outputs(_masked_copy(model, _all_channels(groups)), inputs))
+
+
+def passed_by(model: nn.Module, groups: Sequence[ChannelGroup], inputs: tuple[Tensor, ...]) -> bool:
+    """Return whether all channels of all of these groups may go: something passes by them, and dropping is masking.
+
+    Args:
+        model: Not changed.
+        groups: Groups of the model that may be pruned, each of which `answers_without`.
+        inputs: One batch of at least two different samples.
+    """
+    removals = _all_channels(groups)
     try:
         outputs = _outputs(_masked_copy(model, removals), inputs)
-        numbers = [item for item in outputs if item.is_floating_point()]
-        if not any(bool((item - item[:1]).abs().max() > 1e-5 * item.abs().max()) for item in numbers):
-            return False
         dropped = slice_copy(model, removals, inputs, shared=True)
-        return _distance(outputs, _outputs(dropped, inputs)) <= TOLERANCE
+        return _vary(outputs) and _distance(outputs, _outputs(dropped, inputs)) <= TOLERANCE
     except Exception as error:  # whatever a model's own code raises when a branch is gone
         _log.debug("%d groups cannot be dropped together: %s", len(groups), error)
         return False
+
+
+def _all_channels(groups: Sequence[ChannelGroup]) -> list[tuple[ChannelGroup, Sequence[int]]]:
+    return [(group, range(group.width)) for group in groups]
+
+
+def _vary(outputs: Sequence[Tensor]) -> bool:
+    """Return whether some number differs between samples."""
+    numbers = [item for item in outputs if item.is_floating_point()]
+    return any(bool((item - item[:1]).abs().max() > 1e-5 * item.abs().max()) for item in numbers)
 
 
 def _alone_read(model: nn.Module, group: ChannelGroup) -> bool:
