@@ -34,6 +34,8 @@ class Iteration:
     """What the cost model said before."""
     reason: str = ""
     """Why it was taken back."""
+    fine_tunings: int = 1
+    """Spent on it."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""

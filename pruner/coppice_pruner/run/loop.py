@@ -42,10 +42,11 @@ from coppice_pruner.run.budget import QualityBudget
 from coppice_pruner.run.context import allocation_context
 from coppice_pruner.run.journal import Iteration, Journal
 from coppice_pruner.run.polish import polish
+from coppice_pruner.run.recovery import recover, spare_fine_tunings
 from coppice_pruner.run.testbed import QUICK_PAIRS, Testbed
 from coppice_pruner.storage.weights import load_weights, memory_bytes
 from coppice_pruner.surgery import Blueprint, apply_plan, compose, find_groups, to_steps
-from coppice_pruner.training import SINGLE, DivergedError, Processes, Quality, evaluate, fine_tune
+from coppice_pruner.training import SINGLE, Processes, Quality, evaluate, fine_tune
 
 FIRST_STEP = 0.25
 """Share of what there is that the first step removes. Larger steps save iterations, smaller ones accuracy; halving
@@ -60,10 +61,6 @@ MIN_WIDTH = 4
 CPU_MULTIPLE, CUDA_MULTIPLE = 4, 8
 """Widths become multiples of these: half the least vector of a CPU, the tile of a tensor core. On a CPU the cost model
 has measured which widths save nothing; narrow layers have few others to choose from."""
-ROUNDS = 2
-"""Fine-tunings of a step at most: a step that is nearly within the budget gets another one."""
-NEARLY = 2.0
-"""Times the budget: what counts as nearly."""
 _INVARIANT_SAMPLES = 8
 _REFIT_SAMPLES = 512
 _log = logging.getLogger(__name__)
@@ -290,11 +287,12 @@ class Loop:
         widths = {**context.widths, **{name: len(indices) for name, indices in kept.items()}}
         predicted = 1.0 - standing.cost_model.predict(widths) / baseline.figures.energy_joules
 
-        def taken_back(quality: Quality | None, reason: str) -> Standing:
+        def taken_back(quality: Quality | None, reason: str, fine_tunings: int = 0) -> Standing:
             _log.info("step %d taken back: %s", number, reason)
             iteration = Iteration(
-                number, False, step, widths, quality.accuracy_ratio if quality else None, None, predicted, reason
-            )
+                number, False, step, widths, quality.accuracy_ratio if quality else None, None, predicted, reason,
+                fine_tunings,
+            )  # fmt: skip
             self._journal.add(iteration)
             return dataclasses.replace(
                 standing,
@@ -309,19 +307,14 @@ class Loop:
             self._blueprint.check(source, candidate, standing.kept, kept, self._samples)
         except (SurgeryRefusedError, InvariantViolatedError) as error:
             return taken_back(None, str(error))
-        quality, excess = None, ""
-        for round_number in range(ROUNDS):
-            try:
-                quality = self._fine_tuned(candidate, number, round_number, share)
-            except DivergedError as error:
-                return taken_back(quality, str(error))
-            excess = self._budget.excess(baseline.quality, quality)
-            # Nearly there: what another fine-tuning costs is less than the step that would be thrown away.
-            if not excess or self._budget.widened(NEARLY).excess(baseline.quality, quality):
-                break
-        assert quality is not None
-        if excess:
-            return taken_back(quality, excess)
+        spent = sum(item.fine_tunings for item in standing.iterations)
+        recovery = recover(
+            lambda again: self._fine_tuned(candidate, number, spent + again, again, share), baseline.quality,
+            self._budget, spare=spare_fine_tunings(standing.iterations, self._config.algorithm.max_iterations),
+        )  # fmt: skip
+        quality = recovery.quality
+        if recovery.excess or quality is None:
+            return taken_back(quality, recovery.excess, recovery.fine_tunings)
         self._journal.enter(Phase.MEASURING, f"Step {number}: measuring energy; {share}")
         comparison = self._testbed.compare_quickly(candidate)
         reduction = comparison.energy_reduction_ratio
@@ -334,7 +327,8 @@ class Loop:
             if abs(_error(predicted, reduction)) > OFF_RATIO:
                 found = self._testbed.remeasure(cost_model, candidate, widths, dearest(cost_model, widths))
                 cost_model = cost_model.with_points(widths, found)
-        iteration = Iteration(number, True, step, widths, quality.accuracy_ratio, reduction, predicted)
+        iteration = Iteration(number, True, step, widths, quality.accuracy_ratio, reduction, predicted,
+                              fine_tunings=recovery.fine_tunings)  # fmt: skip
         self._journal.add(iteration)
         self._journal.pruned = self._figures(candidate, quality, average(comparison.pruned))
         return Standing(
@@ -342,14 +336,22 @@ class Loop:
             _next_step(standing), standing.rollbacks, quality, reduction, cost_model,
         )  # fmt: skip
 
-    def _fine_tuned(self, candidate: nn.Module, number: int, round_number: int, share: str) -> Quality:
-        """Fine-tune a candidate in place and return its quality (lines 12 and 13)."""
+    def _fine_tuned(self, candidate: nn.Module, number: int, before: int, again: int, share: str) -> Quality:
+        """Fine-tune a candidate in place and return its quality (lines 12 and 13).
+
+        Args:
+            candidate: Pruned.
+            number: Of the step.
+            before: Fine-tunings of the run so far; each has an order of samples of its own.
+            again: Those of this step so far.
+            share: How far the run is, for a person.
+        """
         algorithm = self._config.algorithm
-        again = " again" if round_number else ""
-        self._journal.enter(Phase.FINE_TUNING, f"Step {number}: fine-tuning{again}; {share}")
+        times = f", {again + 1} times by now" if again else ""
+        self._journal.enter(Phase.FINE_TUNING, f"Step {number}: fine-tuning{times}; {share}")
         fine_tune(
             candidate, self._data, algorithm.fine_tune,
-            seed=algorithm.seed + number + round_number * algorithm.max_iterations,
+            seed=algorithm.seed + 1 + before,
             teacher=self._module if algorithm.distillation else None,
             processes=self._processes, on_epoch=lambda _epoch, _loss: self._journal.update(),
         )  # fmt: skip

@@ -103,7 +103,7 @@ def _passing(
 
     Where the first half passes, the fault lies in the second, which then `fails` and need not be tried as a whole.
     """
-    if not groups or (not fails or len(groups) == 1) and passes(groups):
+    if not groups or ((not fails or len(groups) == 1) and passes(groups)):
         return frozenset(group.name for group in groups)
     if len(groups) == 1:
         return frozenset()

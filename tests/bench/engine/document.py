@@ -39,9 +39,10 @@ def write(result: dict[str, Any], directory: Path) -> None:
         f"{machine['cpu']}, one thread a process, Python {machine['python']}, torch {about['torch']}, Torch-Pruning "
         f"{about['torch_pruning']}; seeds {', '.join(map(str, about['seeds']))}. Energy is **estimated** from CPU "
         "time, so only ratios mean something. "
-        f"Every method has {about['effort']['max_iterations']} pruning steps at most with "
-        f"{about['effort']['fine_tune_epochs']} epochs of the same fine-tuning each, the same rules for taking a step "
-        f"back, and may lose {about['budget_points']} points; the table shows how far it came. Dense and pruned models "
+        f"Every method has {about['effort']['max_iterations']} pruning steps at most and "
+        f"{2 * about['effort']['max_iterations']} fine-tunings at most, of {about['effort']['fine_tune_epochs']} epochs, "
+        "the same for all, with the same rules for doing one more and for taking a step back, and may lose "
+        f"{about['budget_points']} points; the table shows how far it came. Dense and pruned models "
         "are both measured with batch norm folded, in interleaved windows. Intervals are 95 %, over all seeds.\n",
         table(rows),
     ]

@@ -18,7 +18,8 @@ from coppice_api.run import RunConfig
 from coppice_pruner.data import Splits
 from coppice_pruner.models.attention import SelfAttention
 from coppice_pruner.run.budget import QualityBudget
-from coppice_pruner.run.loop import CPU_MULTIPLE, CUDA_MULTIPLE, LEAST_STEP, NEARLY, ROUNDS
+from coppice_pruner.run.loop import CPU_MULTIPLE, CUDA_MULTIPLE, LEAST_STEP
+from coppice_pruner.run.recovery import recover
 from coppice_pruner.training import Quality, evaluate, fine_tune
 
 FIRST_STEP = 0.2
@@ -44,8 +45,8 @@ SETTINGS = {
 }
 
 
-def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConfig) -> tuple[nn.Module, Quality]:
-    """Return the smallest model that a setting found within the accuracy budget.
+def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConfig) -> tuple[nn.Module, int]:
+    """Return the smallest model that a setting found within the accuracy budget, and the fine-tunings spent.
 
     Args:
         setting: Of the library.
@@ -55,26 +56,28 @@ def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConf
     """
     algorithm, budget = config.algorithm, QualityBudget.of(config.objective, data.task)
     base = evaluate(dense, data.evaluation, data.task)
-    model, quality, step, steady = dense, base, FIRST_STEP, True
-    for iteration in range(1, algorithm.max_iterations + 1):
+    model, step, steady = dense, FIRST_STEP, True
+    spent, spare = 0, algorithm.max_iterations
+    for _ in range(algorithm.max_iterations):
         if step < LEAST_STEP:
             break
-        candidate, found = step_of(setting, model, data, step, seed=algorithm.seed), base
-        for again in range(ROUNDS):
+        candidate = step_of(setting, model, data, step, seed=algorithm.seed)
+
+        def tuned(again: int, candidate: nn.Module = candidate, before: int = spent) -> Quality:
             fine_tune(
                 candidate, data, algorithm.fine_tune,
-                seed=algorithm.seed + iteration + again * algorithm.max_iterations,
-                teacher=dense if algorithm.distillation else None,
+                seed=algorithm.seed + 1 + before + again, teacher=dense if algorithm.distillation else None,
             )  # fmt: skip
-            found = evaluate(candidate, data.evaluation, data.task)
-            if not budget.excess(base, found) or budget.widened(NEARLY).excess(base, found):
-                break
-        if budget.excess(base, found):
+            return evaluate(candidate, data.evaluation, data.task)
+
+        recovery = recover(tuned, base, budget, spare=spare)
+        spent, spare = spent + recovery.fine_tunings, spare - recovery.fine_tunings + 1
+        if recovery.excess or recovery.quality is None:
             step, steady = step / 2, False
             continue
-        model, quality = candidate, found
+        model = candidate
         step, steady = (min(FIRST_STEP, 2 * step) if steady else step), True
-    return model, quality
+    return model, spent
 
 
 def step_of(setting: Setting, model: nn.Module, data: Splits, share: float, *, seed: int) -> nn.Module:

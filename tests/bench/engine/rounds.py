@@ -68,7 +68,7 @@ def finished(task: Round, directory: Path) -> bool:
 
 def _from_scratch(task: Round, dense: LoadedModel, data: Splits, effort: ours.Effort, directory: Path) -> nn.Module:
     knapsack = dataclasses.replace(task, method="knapsack")
-    run(knapsack, directory)
+    spent = run(knapsack, directory)["fine_tunings"]
     plan = [PruningStep.model_validate(step) for step in json.loads(_plan_path(knapsack, directory).read_text())]
     module = copy.deepcopy(apply_plan(dense.module, dense.example_inputs(), plan))
     torch.manual_seed(task.seed)
@@ -76,7 +76,7 @@ def _from_scratch(task: Round, dense: LoadedModel, data: Splits, effort: ours.Ef
         if hasattr(layer, "reset_parameters"):
             layer.reset_parameters()
     case = _case(task.case, task.quick)
-    epochs = case.epochs + effort.max_iterations * effort.fine_tune_epochs
+    epochs = case.epochs + spent * effort.fine_tune_epochs
     fine_tune(module, data, case.settings(epochs), seed=task.seed)
     return module
 
@@ -131,10 +131,12 @@ def _row(task: Round, directory: Path) -> dict[str, Any]:
                 [item.number, item.accepted, item.accuracy_ratio, item.energy_reduction_ratio]
                 for item in result.iterations
             ],
+            "fine_tunings": sum(item.fine_tunings for item in result.iterations),
         }  # fmt: skip
         write(_plan_path(task, directory), [step.model_dump() for step in result.model.pruning_plan])
     elif task.method in peers.SETTINGS:
-        module, _ = peers.prune_with(peers.SETTINGS[task.method], dense.module, data, config)
+        module, spent = peers.prune_with(peers.SETTINGS[task.method], dense.module, data, config)
+        extra = {"fine_tunings": spent}
     elif task.method == SCRATCH:
         module = _from_scratch(task, dense, data, effort, directory)
     seconds = time.monotonic() - begin
