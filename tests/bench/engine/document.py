@@ -31,7 +31,7 @@ def write(result: dict[str, Any], directory: Path) -> None:
     """Write the document, its data and its pictures."""
     directory.mkdir(parents=True, exist_ok=True)
     rows, about = result["rows"], result["about"]
-    machine = about["machine"]
+    machine, effort = about["machine"], about["effort"]
     (directory / "engine.json").write_text(json.dumps(result, indent=1) + "\n")
     parts = [
         "# Energy saved at an accuracy budget\n",
@@ -39,9 +39,9 @@ def write(result: dict[str, Any], directory: Path) -> None:
         f"{machine['cpu']}, one thread a process, Python {machine['python']}, torch {about['torch']}, Torch-Pruning "
         f"{about['torch_pruning']}; seeds {', '.join(map(str, about['seeds']))}. Energy is **estimated** from CPU "
         "time, so only ratios mean something. "
-        f"Every method has {about['effort']['max_iterations']} pruning steps at most and "
-        f"{2 * about['effort']['max_iterations']} fine-tunings at most, of {about['effort']['fine_tune_epochs']} epochs, "
-        "the same for all, with the same rules for doing one more and for taking a step back, and may lose "
+        f"Every method has {effort['max_iterations']} pruning steps at most and {2 * effort['max_iterations']} "
+        f"fine-tunings at most, of {effort['fine_tune_epochs']} epochs and the same for all, with the same rules for "
+        "doing one more and for taking a step back, and may lose "
         f"{about['budget_points']} points; the table shows how far it came. Dense and pruned models "
         "are both measured with batch norm folded, in interleaved windows. Intervals are 95 %, over all seeds.\n",
         table(rows),
@@ -115,8 +115,8 @@ def _case_table(case: str, rows: Sequence[Row]) -> str:
     lines = [
         f"### {case}\n",
         "| method | seeds | accuracy, dense | accuracy, pruned | energy saved, batch 32 | batch 1 | latency | "
-        "memory saved | carbon saved |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "memory saved | carbon saved | fine-tunings |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for method in rounds.METHODS:
         found = _of(rows, case, method)
@@ -126,7 +126,7 @@ def _case_table(case: str, rows: Sequence[Row]) -> str:
             f"| {TITLES[method]} | {len(found)} | {_mean(found, 'accuracy_dense'):.2%} | "
             f"{_mean(found, 'accuracy'):.2%} | {_saved(found)} | {_saved([row['single'] for row in found])} | "
             f"{_mean(found, 'latency_speedup_ratio'):.2f}x | {_mean(found, 'memory_reduction_ratio'):.1%} | "
-            f"{_mean(found, 'carbon_reduction_ratio'):.1%} |"
+            f"{_mean(found, 'carbon_reduction_ratio'):.1%} | {_fine_tunings(found)} |"
         )
     return "\n".join(lines)
 
@@ -137,6 +137,10 @@ def _of(rows: Sequence[Row], case: str, method: str) -> list[Row]:
 
 def _mean(found: Sequence[Row], key: str) -> float:
     return statistics.fmean(row[key] for row in found)
+
+
+def _fine_tunings(found: Sequence[Row]) -> str:
+    return f"{_mean(found, 'fine_tunings'):.1f}" if all("fine_tunings" in row for row in found) else ""
 
 
 def _saved(found: Sequence[Row]) -> str:
