@@ -122,6 +122,8 @@ class Step:
     perplexity: float | None = None
     reason: str = ""
     """Why it was taken back."""
+    fine_tunings: int = 1
+    """Spent on it."""
 
 
 @dataclass(frozen=True)

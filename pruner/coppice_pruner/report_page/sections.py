@@ -131,6 +131,7 @@ def pareto(page: ReportPage) -> Html | None:
     )
     label = energy_label(page.provenance, listed=True)
     reasons = any(step.reason for step in page.steps)
+    counts = any(step.fine_tunings != 1 for step in page.steps)
     rows = [
         (
             str(step.number),
@@ -138,19 +139,20 @@ def pareto(page: ReportPage) -> Html | None:
             _quality_text(_quality(step, perplexity), perplexity),
             label(numbers.percent(step.energy_reduction_ratio)) if step.energy_reduction_ratio is not None else "–",
             numbers.percent(step.predicted_reduction_ratio),
+            *([str(step.fine_tunings)] if counts else []),
             *([step.reason] if reasons else []),
         )
         for step in page.steps
     ]
     columns = (
         "Step", "Result", "Perplexity" if perplexity else "Accuracy", f"Saved, {provenance}", "Saved, predicted",
-        *(["Why it was taken back"] if reasons else []),
+        *(["Fine-tunings"] if counts else []), *(["Why it was taken back"] if reasons else []),
     )  # fmt: skip
     return section(
         "steps", "The way there",
         picture,
         table("What each step saved is against the dense model. A step that was taken back before it was measured has "
-              "a prediction only", columns, rows, counted=True, words=(1, 5)),
+              "a prediction only", columns, rows, counted=True, words=(1, 5 + counts)),
     )  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def page_of(
         steps=tuple(
             Step(
                 item.number, item.accepted, item.predicted_reduction_ratio, item.energy_reduction_ratio,
-                accuracy_ratio=item.accuracy_ratio, reason=item.reason,
+                accuracy_ratio=item.accuracy_ratio, reason=item.reason, fine_tunings=item.fine_tunings,
             )
             for item in iterations
         ),

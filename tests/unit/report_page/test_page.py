@@ -272,6 +272,13 @@ def test_a_layer_without_a_figure_after_pruning_leaves_the_column_out() -> None:
     assert headings.count("Pruned") == 1, "that of the widths"
 
 
+def test_how_often_a_step_was_fine_tuned_is_told_where_one_needed_more_than_one() -> None:
+    once = Step(1, True, 0.3, 0.31, None, 0.4)
+    assert "Fine-tunings" not in render(page(steps=(once,)))
+    text = render(page(steps=(once, dataclasses.replace(once, number=2, fine_tunings=3))))
+    assert re.findall(r"30\.0\s%</td><td>(\d+)</td></tr>", text) == ["1", "3"]
+
+
 def test_steps_differ_by_shape_and_word_and_not_by_colour_alone() -> None:
     text = render(page())
     assert 'class="accepted" cx' in text
