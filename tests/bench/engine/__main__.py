@@ -18,7 +18,7 @@ from importlib import metadata
 from typing import Any
 
 from tests.bench import prediction, transformer
-from tests.bench.engine import cases, document, measured, ours, rounds
+from tests.bench.engine import cases, document, measured, ours, plateau, rounds
 from tests.bench.machine import ROOT, machine
 
 _DIRECTORY = ROOT / "build/bench/engine"
@@ -44,6 +44,7 @@ def main() -> None:
         "rows": rows,
         "prediction": _kept("prediction", quick, prediction.bench),
         "transformer": _kept("transformer", quick, transformer.bench),
+        "plateau": _kept("plateau", quick, plateau.bench),
         "loop": _loop(rows),
         "seconds": round(time.monotonic() - begin, 1),
     }  # fmt: skip

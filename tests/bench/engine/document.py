@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench.engine import cases, claims, ours, rounds
+from tests.bench.engine import cases, claims, ours, plateau, rounds
 
 Row = dict[str, Any]
 TITLES = {
@@ -30,7 +30,7 @@ def table(rows: Sequence[Row]) -> str:
 def write(result: dict[str, Any], directory: Path) -> None:
     """Write the document, its data and its pictures."""
     directory.mkdir(parents=True, exist_ok=True)
-    rows, about = result["rows"], result["about"]
+    rows, about, luck = result["rows"], result["about"], result["plateau"]
     machine, effort = about["machine"], about["effort"]
     (directory / "engine.json").write_text(json.dumps(result, indent=1) + "\n")
     parts = [
@@ -57,6 +57,12 @@ def write(result: dict[str, Any], directory: Path) -> None:
         claims.peers_table(rows),
         "\nWhat was aimed at, before anything was measured:\n",
         claims.aims_table(rows),
+        "\n## How much of it is luck?\n",
+        f"Networks that lack {luck['cut']:.0%} of the dense model's predicted energy, cut from it at once and "
+        f"fine-tuned for {luck['epochs']} epochs: what Knapsack proposes with other orders of the training samples, "
+        "its widths with channels drawn at random, and widths drawn at random. Where these are no further apart than "
+        "one network is from itself, a lead is fine-tuning and luck.\n",
+        plateau.table(luck),
         "\n## What reproduces of the paper's Table 1\n",
         "The paper's models, data and GPU are not to be had, so figures need not agree; their order should. Here no "
         "setting may lose more than the budget, so what a setting would lose shows as what it does not save.\n",
