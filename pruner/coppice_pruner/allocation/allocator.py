@@ -21,7 +21,8 @@ class Allocator(Protocol):
     compares_groups: bool
     """Whether it wants to know how much each group moves the answers, and what dropping it costs."""
     refits: bool
-    """Whether layers are refitted before a cut; published methods are run as they were published."""
+    """Whether layers are refitted before a cut if little fine-tuning follows; published methods are run as they were
+    published."""
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
         """Return the channels to keep of the groups that change, as indices into their widths now.

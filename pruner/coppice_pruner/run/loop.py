@@ -61,6 +61,9 @@ MIN_WIDTH = 4
 CPU_MULTIPLE, CUDA_MULTIPLE = 4, 8
 """Widths become multiples of these: half the least vector of a CPU, the tile of a tensor core. On a CPU the cost model
 has measured which widths save nothing; narrow layers have few others to choose from."""
+BRIEF_UPDATES = 250
+"""A fine-tuning of fewer updates starts from readers that were refitted to what is left; a longer one finds a better
+network without (docs/decisions/0003)."""
 _INVARIANT_SAMPLES = 8
 _REFIT_SAMPLES = 512
 _log = logging.getLogger(__name__)
@@ -148,6 +151,9 @@ class Loop:
         self._data = data.to(device)
         self._samples = self._data.evaluation.take(slice(_INVARIANT_SAMPLES)).inputs
         self._blueprint = Blueprint(find_groups(self._module, self._samples), self._samples)
+        fine_tuning = config.algorithm.fine_tune
+        updates = fine_tuning.epochs * -(-len(self._data.train) // fine_tuning.batch_size)
+        self._brief = updates < BRIEF_UPDATES
         self._refit_inputs = self._data.train.take(slice(_REFIT_SAMPLES)).inputs
         self._testbed = Testbed(
             self._module, self._samples, self._data.evaluation.take(slice(config.measurement.batch_size)).inputs,
@@ -301,7 +307,7 @@ class Loop:
 
         try:
             source = standing.model
-            if allocator.refits:
+            if allocator.refits and self._brief:
                 source = self._blueprint.refitted(source, standing.kept, kept, self._refit_inputs)
             candidate = self._blueprint.prune(source, standing.kept, kept)
             self._blueprint.check(source, candidate, standing.kept, kept, self._samples)
