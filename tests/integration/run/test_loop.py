@@ -12,9 +12,10 @@ import torch
 from coppice_pruner.data import Samples, Splits
 from coppice_pruner.errors import InputRefusedError
 from coppice_pruner.models import LoadedModel
+from coppice_pruner.run import loop as loop_module
 from coppice_pruner.run.fit import fitted
 from coppice_pruner.run.journal import Journal
-from coppice_pruner.run.loop import FIRST_STEP, LEAST_STEP, Loop, LoopResult, Standing
+from coppice_pruner.run.loop import BRIEF_UPDATES, FIRST_STEP, LEAST_STEP, Loop, LoopResult, Standing
 from coppice_pruner.training import evaluate
 from tests import machine
 
@@ -86,6 +87,26 @@ def test_a_step_that_costs_too_much_is_taken_back_and_halved(
     assert seen[-1].step < LEAST_STEP
     # The best model found is within the budget.
     assert result.pruned.accuracy_ratio >= result.dense.accuracy_ratio
+
+
+def test_readers_are_refitted_where_little_fine_tuning_follows(
+    trained: tuple[LoadedModel, Splits], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    updates = 2 * -(-len(trained[1].train) // 16)
+
+    def accuracy(brief_updates: int, epochs: int) -> float:
+        monkeypatch.setattr(loop_module, "BRIEF_UPDATES", brief_updates)
+        loop, _ = make_loop(
+            trained, tmp_path, objective__energyReductionPercent=50, objective__maxAccuracyDropPoints="100",
+            algorithm__fineTune__epochs=epochs, algorithm__fineTune__batchSize=16, algorithm__maxIterations=1,
+        )  # fmt: skip
+        found = run(loop).iterations[0].accuracy_ratio
+        assert found is not None
+        return found
+
+    refitted, plain = accuracy(BRIEF_UPDATES, 0), accuracy(0, 0)
+    assert refitted > plain
+    assert accuracy(updates, 2) == accuracy(0, 2) != accuracy(updates + 1, 2)
 
 
 def test_the_number_of_steps_is_bounded(trained: tuple[LoadedModel, Splits], tmp_path: Path) -> None:
