@@ -121,6 +121,8 @@ class AllocationContext:
     """Groups of the dense model that are gone."""
     max_seconds: float | None = None
     """What a batch may take in the end; None for no limit."""
+    refused: tuple[Widths, ...] = ()
+    """Networks that were made of this model and taken back."""
 
     def __post_init__(self) -> None:
         """Refuse what no allocation can work with."""
@@ -170,6 +172,10 @@ class AllocationContext:
         if self.max_seconds is None:
             return None
         return max(self.max_seconds, (1.0 - step) * self.energy.predict_seconds(self.widths))
+
+    def refused_joules(self) -> float:
+        """Return what the dearest network that was taken back costs, in joules per inference; 0 if none was."""
+        return max((self.energy.predict(widths) for widths in self.refused), default=0.0)
 
     def budget(self, step: float) -> float:
         """Return the energy that is left when a share of what the model costs now goes, in joules per inference."""

@@ -10,6 +10,10 @@ width, and these belong to different groups.
   group at a time, best exchange first, up to the next. The candidates do not depend on the budget, so a larger budget
   never gets a worse answer.
 
+Hardware's energy is a staircase, so the least loss within half a step may be the network that a whole step was taken
+back for. A network that costs no more than one that was taken back is not proposed again; if nothing lies between that
+and the budget, what saves most without reaching down to it is.
+
 Source: Lagrangian relaxation of the MCKP, Kellerer, Pferschy and Pisinger, Knapsack Problems, 2004, chapter 11.
 """
 
@@ -25,6 +29,8 @@ from coppice_pruner.allocation.context import STEP_SHARE, AllocationContext, Kep
 
 EXACT_COMBINATIONS = 2000
 """Combinations of widths up to which all are tried; tens of milliseconds."""
+_SAME = 1e-9
+"""Share of its energy within which a network costs the same."""
 _RUNGS = 48
 _PRICES = (1e-3, 1e6)
 """From where one joule of the whole model outweighs nothing to where it outweighs every group, in losses."""
@@ -42,17 +48,22 @@ class Knapsack:
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
         """Return what to keep when a share of its predicted energy goes."""
-        return context.kept(self.solve(context, context.budget(step), context.latency_limit(step)))
+        widths = self.solve(
+            context, context.budget(step), context.latency_limit(step), above_joules=context.refused_joules()
+        )
+        return context.kept(widths)
 
     def solve(
-        self, context: AllocationContext, budget_joules: float, limit_seconds: float | None = None
-    ) -> dict[str, int]:
+        self, context: AllocationContext, budget_joules: float, limit_seconds: float | None = None, *,
+        above_joules: float = 0.0,
+    ) -> dict[str, int]:  # fmt: skip
         """Return a width for every group, predicted within the budget; the cheapest widths known if none is.
 
         Args:
             context: The model now.
             budget_joules: Per inference.
             limit_seconds: A batch may take no longer; None for no limit.
+            above_joules: Per inference; networks that cost no more are known to be too small.
         """
         problem = _Problem(context)
         if math.prod(len(choices) for choices in problem.choices) <= self.exact_combinations:
@@ -61,6 +72,8 @@ class Knapsack:
             candidates = problem.relaxed_candidates()
         best, cheapest = None, None
         for candidate in candidates:
+            if candidate.energy <= above_joules * (1 + _SAME):
+                continue
             if cheapest is None or (candidate.energy, candidate.loss) < (cheapest.energy, cheapest.loss):
                 cheapest = candidate
             better = best is None or (candidate.loss, candidate.energy) < (best.loss, best.energy)

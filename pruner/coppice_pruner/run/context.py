@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from coppice_api.prunejob import Saliency
-from coppice_pruner.allocation import AllocationContext, Allocator, GroupState
+from coppice_pruner.allocation import AllocationContext, Allocator, GroupState, Widths
 from coppice_pruner.data import Samples, Splits
 from coppice_pruner.profiling import CostModel
 from coppice_pruner.saliency import divergences, hessian_scores, l2_scores, taylor_scores
@@ -33,6 +33,7 @@ def allocation_context(
     min_width: int,
     dropped: frozenset[str],
     max_seconds: float | None = None,
+    refused: Sequence[Widths] = (),
 ) -> AllocationContext:
     """Return the model as an allocation sees it.
 
@@ -47,6 +48,7 @@ def allocation_context(
         min_width: No group becomes narrower than this, unless it is dropped.
         dropped: Groups of the dense model that are gone.
         max_seconds: What a batch may take in the end; None for no limit.
+        refused: Networks that were made of this model and taken back.
     """
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
     samples = data.train.take(order[: _BATCHES * _BATCH_SIZE])
@@ -69,7 +71,13 @@ def allocation_context(
     if allocator.compares_groups:
         states = _with_sensitivity(model, groups, states, samples, logits=data.task.logits)
     return AllocationContext(
-        states, cost_model, multiple=multiple, min_width=min_width, dropped=dropped, max_seconds=max_seconds
+        states,
+        cost_model,
+        multiple=multiple,
+        min_width=min_width,
+        dropped=dropped,
+        max_seconds=max_seconds,
+        refused=tuple(refused),
     )
 
 

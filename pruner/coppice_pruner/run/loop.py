@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -264,16 +265,20 @@ class Loop:
             after = self._step(baseline, standing, allocator)
             if after is None:
                 standing = self._polished(standing, on_step)
-                return self._decide(baseline, standing, "nothing is left to remove")
+                reason = self._too_dear() if _refused(standing) else "nothing is left to remove"
+                return self._decide(baseline, standing, reason)
             standing = after
             on_step(standing)
 
     def _exhausted(self, standing: Standing) -> str:
         if standing.step < LEAST_STEP:
-            return f"every smaller step costs more than {self._budget} allows"
+            return self._too_dear()
         if len(standing.iterations) >= self._config.algorithm.max_iterations:
             return f"algorithm.maxIterations ({self._config.algorithm.max_iterations}) is reached"
         return ""
+
+    def _too_dear(self) -> str:
+        return f"every smaller step costs more than {self._budget} allows"
 
     def _step(self, baseline: Baseline, standing: Standing, allocator: Allocator) -> Standing | None:
         number = len(standing.iterations) + 1
@@ -284,7 +289,7 @@ class Loop:
             self._data, allocator,
             seed=self._config.algorithm.seed, multiple=self._multiple, min_width=MIN_WIDTH,
             dropped=frozenset(name for name, indices in standing.kept.items() if not indices),
-            max_seconds=self._max_seconds,
+            max_seconds=self._max_seconds, refused=_refused(standing),
         )  # fmt: skip
         step = self._aim(standing)
         kept = self._processes.decide(allocator.propose(context, step))
@@ -492,6 +497,12 @@ class Loop:
         """Return how far the run is: towards the target or towards the last iteration, whichever is nearer."""
         steps = len(standing.iterations) / self._config.algorithm.max_iterations
         return 0.12 + 0.73 * min(1.0, max(steps, standing.energy_reduction_ratio / self._target_ratio, 0.0))
+
+
+def _refused(standing: Standing) -> list[dict[str, int]]:
+    """Return the networks that were taken back since a step was kept."""
+    since = itertools.takewhile(lambda item: not item.accepted, reversed(standing.iterations))
+    return [item.widths for item in since]
 
 
 def _next_step(standing: Standing) -> float:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coppice_pruner.allocation import AllocationContext, GroupState, Knapsack
+from coppice_pruner.allocation import AllocationContext, GroupState, Knapsack, Widths
 from coppice_pruner.allocation.context import STEP_SHARE
 from tests.unit.allocation.instances import context, contexts
 
@@ -103,6 +103,32 @@ def test_a_step_is_a_share_of_what_the_model_costs_now() -> None:
 
 def test_nothing_left_to_remove_is_an_empty_proposal() -> None:
     assert Knapsack().propose(context({"g": (1.0,), "h": (2.0,)}), step=0.5) == {}
+
+
+@settings(max_examples=60, deadline=None)
+@given(contexts(), st.floats(0.05, 0.5))
+def test_a_network_that_was_taken_back_is_not_proposed_again_nor_a_cheaper_one(
+    instance: AllocationContext, step: float
+) -> None:
+    now = instance.energy.predict(instance.widths)
+    refused: list[Widths] = []
+    while True:
+        here = dataclasses.replace(instance, refused=tuple(refused))
+        kept = RELAXED.propose(here, step)
+        if not kept:
+            break
+        widths = {**instance.widths, **{name: len(stays) for name, stays in kept.items()}}
+        assert here.refused_joules() < instance.energy.predict(widths) <= now
+        refused.append(widths)
+        step /= 2
+
+
+def test_where_nothing_lies_between_what_was_taken_back_and_the_budget_a_step_is_smaller_than_asked() -> None:
+    instance = context({"g": (1.0, 2.0, 3.0, 4.0)}, overheads=(100.0, 0.0))
+    refused: tuple[Widths, ...] = ({"g": 2},)
+    assert Knapsack().propose(dataclasses.replace(instance, refused=refused), step=0.9) == {"g": (1, 2, 3)}
+    refused = (*refused, {"g": 3})
+    assert Knapsack().propose(dataclasses.replace(instance, refused=refused), step=0.9) == {}
 
 
 def test_a_step_that_cannot_be_met_goes_as_far_as_a_step_may() -> None:
