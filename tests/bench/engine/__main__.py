@@ -8,6 +8,7 @@ keep their rows; FINISHED=1 runs no more rounds and takes those there are.
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 import os
@@ -44,7 +45,7 @@ def main() -> None:
         "rows": rows,
         "prediction": _kept("prediction", quick, prediction.bench),
         "transformer": _kept("transformer", quick, transformer.bench),
-        "plateau": _kept("plateau", quick, plateau.bench),
+        "plateau": _kept("plateau", quick, functools.partial(plateau.bench, directory=_DIRECTORY)),
         "loop": _loop(rows),
         "seconds": round(time.monotonic() - begin, 1),
     }  # fmt: skip

@@ -22,6 +22,7 @@ from torch import nn
 
 from coppice_pruner.allocation import AllocationContext, Kept, make_allocator
 from coppice_pruner.meters.estimate import open_estimate
+from coppice_pruner.profiling import CostModel
 from coppice_pruner.run.context import allocation_context
 from coppice_pruner.run.journal import Journal
 from coppice_pruner.run.loop import CPU_MULTIPLE, MIN_WIDTH, Loop
@@ -37,14 +38,22 @@ _NEARLY, _TRIES = 0.01, 20_000
 _KINDS = ("knapsack", "random_channels", "random_widths")
 
 
-def bench(quick: bool) -> dict[str, Any]:
-    """Return the accuracies of each kind of network, by model, and what they lack of the dense model's energy."""
+def bench(quick: bool, directory: Path) -> dict[str, Any]:
+    """Return the accuracies of each kind of network, by model, and what they lack of the dense model's energy.
+
+    Args:
+        quick: Few runs of little effort.
+        directory: Where trained dense models are kept.
+    """
     runs = 2 if quick else 6
-    tasks = [(case, kind, run, quick) for case in CASES for kind in _KINDS for run in range(runs)]
+    costs = {case: _costs(case, quick, directory) for case in CASES}
+    tasks = [
+        (case, kind, run, quick, costs[case], directory) for case in CASES for kind in _KINDS for run in range(runs)
+    ]
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         found = list(pool.map(_run, *zip(*tasks, strict=True)))
     result: dict[str, Any] = {"cut": CUT, "epochs": _effort(quick).fine_tune_epochs * 2, "provenance": "Estimated"}
-    for (case, kind, _, _), figures in zip(tasks, found, strict=True):
+    for (case, kind, *_), figures in zip(tasks, found, strict=True):
         result.setdefault(case, {}).setdefault(kind, []).append(figures)
     return result
 
@@ -70,16 +79,20 @@ def _effort(quick: bool) -> ours.Effort:
     return ours.QUICK if quick else ours.FULL
 
 
-def _run(case: str, kind: str, run: int, quick: bool) -> dict[str, Any]:
-    torch.set_num_threads(1)
-    directory = Path(__file__).parents[3] / "build/bench/engine"
+def _costs(case: str, quick: bool, directory: Path) -> CostModel:
+    """Return what the dense model costs at other widths."""
     dense, data = rounds.dense_of(case, SEED, quick, directory)
     with tempfile.TemporaryDirectory() as work:
         config = ours.config_of(cases.CASES[case], SEED, _effort(quick), Path(work))
-        costs = Loop(dense, data, open_estimate(), config, Journal(1), torch.device("cpu")).baseline().cost_model
+        return Loop(dense, data, open_estimate(), config, Journal(1), torch.device("cpu")).baseline().cost_model
+
+
+def _run(case: str, kind: str, run: int, quick: bool, costs: CostModel, directory: Path) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    dense, data = rounds.dense_of(case, SEED, quick, directory)
     samples = dense.example_inputs()
     blueprint = Blueprint(find_groups(dense.module, samples), samples)
-    algorithm = config.algorithm
+    algorithm = ours.config_of(cases.CASES[case], SEED, _effort(quick), Path()).algorithm
     allocator = make_allocator(
         algorithm.allocation, saliency=algorithm.saliency, alpha=float(algorithm.alpha), beta=float(algorithm.beta),
         rollbacks=0,
