@@ -92,7 +92,7 @@ def _run(case: str, kind: str, run: int, quick: bool, costs: CostModel, director
     dense, data = rounds.dense_of(case, SEED, quick, directory)
     samples = dense.example_inputs()
     blueprint = Blueprint(find_groups(dense.module, samples), samples)
-    algorithm = ours.config_of(cases.CASES[case], SEED, _effort(quick), Path()).algorithm
+    algorithm = ours.config_of(cases.CASES[case], SEED, _effort(quick), directory).algorithm
     allocator = make_allocator(
         algorithm.allocation, saliency=algorithm.saliency, alpha=float(algorithm.alpha), beta=float(algorithm.beta),
         rollbacks=0,
