@@ -173,8 +173,10 @@ def passed_by(model: nn.Module, groups: Sequence[ChannelGroup], inputs: tuple[Te
     removals = _all_channels(groups)
     try:
         outputs = _outputs(_masked_copy(model, removals), inputs)
+        if not _vary(outputs):
+            return False
         dropped = slice_copy(model, removals, inputs, shared=True)
-        return _vary(outputs) and _distance(outputs, _outputs(dropped, inputs)) <= TOLERANCE
+        return _distance(outputs, _outputs(dropped, inputs)) <= TOLERANCE
     except Exception as error:  # whatever a model's own code raises when a branch is gone
         _log.debug("%d groups cannot be dropped together: %s", len(groups), error)
         return False

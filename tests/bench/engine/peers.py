@@ -57,8 +57,8 @@ def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConf
     algorithm, budget = config.algorithm, QualityBudget.of(config.objective, data.task)
     base = evaluate(dense, data.evaluation, data.task)
     model, step, steady = dense, FIRST_STEP, True
-    spent, spare = 0, algorithm.max_iterations
-    for _ in range(algorithm.max_iterations):
+    spent = 0
+    for steps in range(algorithm.max_iterations):
         if step < LEAST_STEP:
             break
         candidate = step_of(setting, model, data, step, seed=algorithm.seed)
@@ -70,8 +70,8 @@ def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConf
             )  # fmt: skip
             return evaluate(candidate, data.evaluation, data.task)
 
-        recovery = recover(tuned, base, budget, spare=spare)
-        spent, spare = spent + recovery.fine_tunings, spare - recovery.fine_tunings + 1
+        recovery = recover(tuned, base, budget, spare=algorithm.max_iterations - (spent - steps))
+        spent += recovery.fine_tunings
         if recovery.excess or recovery.quality is None:
             step, steady = step / 2, False
             continue

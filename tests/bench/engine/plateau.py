@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from coppice_pruner.allocation import AllocationContext, Kept, make_allocator
+from coppice_pruner.allocation import AllocationContext, Kept, Knapsack
 from coppice_pruner.meters.estimate import open_estimate
 from coppice_pruner.profiling import CostModel
 from coppice_pruner.run.context import allocation_context
@@ -93,10 +93,7 @@ def _run(case: str, kind: str, run: int, quick: bool, costs: CostModel, director
     samples = dense.example_inputs()
     blueprint = Blueprint(find_groups(dense.module, samples), samples)
     algorithm = ours.config_of(cases.CASES[case], SEED, _effort(quick), directory).algorithm
-    allocator = make_allocator(
-        algorithm.allocation, saliency=algorithm.saliency, alpha=float(algorithm.alpha), beta=float(algorithm.beta),
-        rollbacks=0,
-    )  # fmt: skip
+    allocator = Knapsack()
     context = allocation_context(
         dense.module, blueprint.groups, costs, data, allocator,
         seed=SEED, multiple=CPU_MULTIPLE, min_width=MIN_WIDTH, dropped=frozenset(),
