@@ -13,6 +13,9 @@ from devcluster import Cluster
 from tests import pages, programs
 from tests.integration.chart.conftest import RELEASE, SYSTEM, Helm
 from tests.integration.conftest import Kubectl
+from tests.waiting import wait_for
+
+KINDS = ("prunejobs", "modelrollouts")
 
 
 @pytest.fixture
@@ -30,6 +33,18 @@ def prometheus_crd(kubectl: Kubectl, monitoring_crds: None) -> Iterator[None]:
     kubectl.must("delete", "crd", name)
 
 
+def without_kinds(kubectl: Kubectl) -> None:
+    """Delete our CRDs, which stay when the chart goes: other tests begin without them."""
+    names = [f"{kind}.coppice.dev" for kind in KINDS]
+    kubectl.must("delete", "crd", *names, "--ignore-not-found", "--wait=false")
+    try:
+        # The API server looks again after a minute where objects were not gone at once.
+        wait_for(lambda: not kubectl.must("get", "crd", *names, "--ignore-not-found"), "no CRDs", deadline_seconds=150)
+    except AssertionError:
+        left = [kubectl.run("get", kind, "-A", "-o", "yaml").stdout for kind in ("crd", *KINDS)]
+        pytest.fail("CRDs are not gone:\n" + "\n".join(left))
+
+
 @pytest.mark.parametrize("name", pages.WITH_HELM)
 def test_the_page_works_as_written(
     name: str, cluster: Cluster, helm: Helm, kubectl: Kubectl, prometheus_crd: None, repository: Path, tmp_path: Path
@@ -43,8 +58,7 @@ def test_the_page_works_as_written(
         said = pages.follow(repository / name, tmp_path, environment)
     finally:
         helm.run("uninstall", RELEASE, "--namespace", SYSTEM, "--wait")
-        # They are kept when the chart goes; other tests begin without them.
-        kubectl.must("delete", "crd", "prunejobs.coppice.dev", "modelrollouts.coppice.dev", "--ignore-not-found")
+        without_kinds(kubectl)
     assert "STATUS: deployed" in said
     assert "coppice" in said.partition("STATUS: deployed")[2]
 
@@ -64,7 +78,7 @@ def test_the_charts_own_page_works_as_written_and_with_a_registry(
             said = pages.follow(tmp_path / "page.md", tmp_path, environment)
         finally:
             helm.run("uninstall", RELEASE, "--namespace", SYSTEM, "--wait")
-            kubectl.must("delete", "crd", "prunejobs.coppice.dev", "modelrollouts.coppice.dev", "--ignore-not-found")
+            without_kinds(kubectl)
     assert said.count("STATUS: deployed") == 3
     # What the release workflow takes the digest from.
     assert re.search(r"^Digest: sha256:[0-9a-f]{64}$", said, re.MULTILINE)
