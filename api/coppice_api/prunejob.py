@@ -183,8 +183,8 @@ class Algorithm(ApiModel):
     beta: UnsignedDecimal = "0.4"
     """Weight of the energy in equation 3 (Paper, PaperCorrected)."""
     max_iterations: Annotated[int, Field(ge=1, le=500)] = 20
-    """Pruning steps at most, rolled back ones included. Each has one fine-tuning; as many more are there for steps that
-    are nearly within the accuracy budget."""
+    """Pruning steps that are kept, at most. There are twice as many fine-tunings: for steps that are nearly within the
+    accuracy budget, and for those that are taken back."""
     fine_tune: FineTune = FineTune()
     """The fine-tuning after each step."""
     distillation: bool = True

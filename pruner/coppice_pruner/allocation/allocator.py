@@ -20,9 +20,9 @@ class Allocator(Protocol):
     """Whose scores it wants in the context."""
     compares_groups: bool
     """Whether it wants to know how much each group moves the answers, and what dropping it costs."""
-    refits: bool
-    """Whether layers are refitted before a cut if little fine-tuning follows; published methods are run as they were
-    published."""
+    beyond_paper: bool
+    """Whether the loop may do more than Algorithm 1: refit layers before a cut if little fine-tuning follows, or have
+    a step learn from the one that was taken back before it. Published methods are run as they were published."""
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
         """Return the channels to keep of the groups that change, as indices into their widths now.

@@ -16,7 +16,7 @@ class Magnitude:
 
     saliency = Saliency.L2
     compares_groups = False
-    refits = False
+    beyond_paper = False
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
         """Return what to keep when a share of all channels goes."""
@@ -32,7 +32,7 @@ class Uniform:
 
     saliency = Saliency.L2
     compares_groups = False
-    refits = False
+    beyond_paper = False
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
         """Return what to keep when a share of every group's channels goes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -123,6 +123,9 @@ class AllocationContext:
     """What a batch may take in the end; None for no limit."""
     refused: tuple[Widths, ...] = ()
     """Networks that were made of this model and taken back."""
+    moved: Callable[[Sequence[Kept]], Sequence[float]] | None = None
+    """Measures how far the answers of networks are from the model's, each given by the channels that stay, before any
+    fine-tuning; None where nothing can be measured."""
 
     def __post_init__(self) -> None:
         """Refuse what no allocation can work with."""

@@ -33,7 +33,7 @@ class Paper:
     rollbacks: int = 0
     saliency = Saliency.L2
     compares_groups = False
-    refits = False
+    beyond_paper = False
 
     def importance(self, context: AllocationContext) -> dict[str, float]:
         """Return I_l of every group.
@@ -73,7 +73,7 @@ class PaperCorrected:
     rollbacks: int = 0
     saliency = Saliency.L2
     compares_groups = False
-    refits = False
+    beyond_paper = False
 
     def importance(self, context: AllocationContext) -> dict[str, tuple[float, ...]]:
         """Return I_c of every channel of every group."""

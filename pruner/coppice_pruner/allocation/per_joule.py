@@ -17,7 +17,7 @@ class PerJoule:
 
     saliency = Saliency.TAYLOR
     compares_groups = True
-    refits = True
+    beyond_paper = True
 
     def propose(self, context: AllocationContext, step: float) -> Kept:
         """Return what to keep when a share of its predicted energy goes."""

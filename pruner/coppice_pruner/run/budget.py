@@ -54,12 +54,6 @@ class QualityBudget:
             return ""
         return f"accuracy fell by {lost:.2f} points to {pruned.accuracy_ratio:.2%}; {self.points:g} are allowed"
 
-    def better(self, found: Quality, before: Quality) -> bool:
-        """Return whether a quality is better than another in what the budget counts; false for NaN."""
-        if self.perplexity_percent is not None:
-            return found.loss < before.loss
-        return found.accuracy_ratio > before.accuracy_ratio
-
     def __str__(self) -> str:
         """Return the budget for a person."""
         if self.perplexity_percent is not None:

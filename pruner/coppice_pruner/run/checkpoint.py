@@ -1,7 +1,8 @@
 """Checkpoints: the run as of its last finished step, so that another pod can go on.
 
-A checkpoint is a directory `checkpoints/<number>` with `model.safetensors` and `state.json`; the state names the
-digests of the weights and of itself and is written last, so a torn or damaged one is recognised and the one before it
+A checkpoint is a directory `checkpoints/<number>` with `model.safetensors`, `attempt.safetensors` if the last step was
+taken back and the next will learn from it, and `state.json`; the state names the digests of the weights and of itself
+and is written last, so a torn or damaged one is recognised and the one before it
 is used. It needs neither optimizer nor random numbers: every fine-tuning begins with a new optimizer and is seeded by
 the spec's seed and the step's number, so a step that was cut short is done again as it would have been.
 """
@@ -18,17 +19,20 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from coppice_pruner.run.journal import Iteration
 from coppice_pruner.storage import Place
 from coppice_pruner.storage.weights import own_weights
 
-SCHEMA = "coppice.dev/checkpoint/v2"
+SCHEMA = "coppice.dev/checkpoint/v3"
 _STATE = "state.json"
 _WEIGHTS = "model.safetensors"
+_ATTEMPT = "attempt.safetensors"
 _KEPT_CHECKPOINTS = 2
 _log = logging.getLogger(__name__)
+
+Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class State:
     runtime_reduction_ratio: float | None = None
     deployed: dict[str, Any] | None = None
     """ModelFigures of the dense model in the runtime asked for, where that is not the one that steers."""
+    attempt: dict[str, tuple[int, ...]] | None = None
+    """What the network that was taken back last kept of this model's channels; None if nothing is learned from it."""
 
 
 class Checkpoints:
@@ -74,17 +80,26 @@ class Checkpoints:
     def __init__(self, place: Place, scratch: Path) -> None:
         self._place, self._scratch = place, scratch
 
-    def save(self, state: State, model: nn.Module) -> None:
-        """Write a checkpoint and remove all but the last two."""
+    def save(self, state: State, model: nn.Module, attempt: nn.Module | None = None) -> None:
+        """Write a checkpoint and remove all but the last two.
+
+        Args:
+            state: Of the loop.
+            model: That it arrived at.
+            attempt: The network of `state.attempt`.
+        """
         self._scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._scratch) as aside:
-            weights = Path(aside) / _WEIGHTS
-            save_file(own_weights(model), weights)
+            digests = {}
+            for name, module in ((_WEIGHTS, model), (_ATTEMPT, attempt)):
+                if module is not None:
+                    save_file(own_weights(module), Path(aside) / name)
+                    digests[name] = hashlib.sha256((Path(aside) / name).read_bytes()).hexdigest()
             document = {
                 "schemaVersion": SCHEMA,
                 **{name: value for name, value in vars(state).items() if name != "iterations"},
                 "iterations": [item.to_dict() for item in state.iterations],
-                "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+                "weights_sha256": digests,
             }
             (Path(aside) / _STATE).write_text(json.dumps({**document, "sha256": _digest(document)}))
             # A number of its own: one that is whole is never written over.
@@ -93,8 +108,8 @@ class Checkpoints:
         for number in self._numbers()[:-_KEPT_CHECKPOINTS]:
             self._place.remove(self._name(number))
 
-    def latest(self, spec_digest: str, inputs_sha256: str = "") -> tuple[State, dict[str, Any]] | None:
-        """Return the newest whole checkpoint and its weights, None when there is none.
+    def latest(self, spec_digest: str, inputs_sha256: str = "") -> tuple[State, Weights, Weights | None] | None:
+        """Return the newest whole checkpoint, its weights and its attempt's, None when there is none.
 
         Args:
             spec_digest: Of the run; checkpoints of another are passed over.
@@ -121,21 +136,31 @@ class Checkpoints:
         """Remove all: the run has ended."""
         self._place.remove("checkpoints")
 
-    def _read(self, name: str, spec_digest: str) -> tuple[State, dict[str, Any]] | None:
-        text, weights = self._place.read(f"{name}/{_STATE}"), self._place.read(f"{name}/{_WEIGHTS}")
-        if text is None or weights is None:
+    def _read(self, name: str, spec_digest: str) -> tuple[State, Weights, Weights | None] | None:
+        text = self._place.read(f"{name}/{_STATE}")
+        if text is None:
             raise ValueError("a file is missing")
         document = json.loads(text)
         if document.get("schemaVersion") != SCHEMA or document["spec_digest"] != spec_digest:
             return None
         if document.pop("sha256") != _digest(document):
             raise ValueError("its state has another digest")
-        if hashlib.sha256(weights).hexdigest() != document.pop("weights_sha256"):
-            raise ValueError("its weights have another digest")
+        weights = {file: self._weights(f"{name}/{file}", sha) for file, sha in document.pop("weights_sha256").items()}
         document.pop("schemaVersion")
         document["iterations"] = tuple(Iteration.from_dict(item) for item in document["iterations"])
-        document["kept"] = {group: tuple(indices) for group, indices in document["kept"].items()}
-        return State(**document), load(weights)
+        for field_name in ("kept", "attempt"):
+            if document[field_name] is not None:
+                kept = {group: tuple(indices) for group, indices in document[field_name].items()}
+                document[field_name] = kept
+        return State(**document), weights[_WEIGHTS], weights.get(_ATTEMPT)
+
+    def _weights(self, path: str, sha256: str) -> Weights:
+        content = self._place.read(path)
+        if content is None:
+            raise ValueError("a file is missing")
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError("its weights have another digest")
+        return load(content)
 
     def _numbers(self) -> list[int]:
         return sorted(int(name) for name in self._place.under("checkpoints").names() if name.isdigit())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
 from coppice_api.prunejob import Saliency
-from coppice_pruner.allocation import AllocationContext, Allocator, GroupState, Widths
+from coppice_pruner.allocation import AllocationContext, Allocator, GroupState, Kept, Widths
 from coppice_pruner.data import Samples, Splits
 from coppice_pruner.profiling import CostModel
 from coppice_pruner.saliency import divergences, hessian_scores, l2_scores, taylor_scores
@@ -78,6 +78,7 @@ def allocation_context(
         dropped=dropped,
         max_seconds=max_seconds,
         refused=tuple(refused),
+        moved=_moves(model, groups, samples, logits=data.task.logits),
     )
 
 
@@ -92,15 +93,18 @@ def _with_sensitivity(
     so it is drawn towards the mean.
     """
     strong = {state.name: state.strongest(len(state.atoms[0]) * (len(state.atoms) // 2)) for state in states}
-    masks: dict[str, list[Sequence[int]]] = {}
-    for group in groups:
-        stays = set(strong[group.name])
-        weak = [index for index in range(group.width) if index not in stays]
-        masks[group.name] = ([weak] if stays else []) + ([range(group.width)] if group.droppable else [])
+    cuts: list[dict[str, Sequence[int]]] = [
+        {state.name: _without(state.width, strong[state.name])} for state in states if strong[state.name]
+    ]
+    halves = len(cuts)
+    droppable = [group for group in groups if group.droppable]
+    cuts += [{group.name: range(group.width)} for group in droppable]
     inputs = samples.take(slice(_SENSITIVITY_SAMPLES)).inputs
-    moved = divergences(model, groups, masks, inputs, logits=logits)
+    moved = divergences(model, groups, cuts, inputs, logits=logits)
+    halved = dict(zip((name for cut in cuts[:halves] for name in cut), moved, strict=False))
+    dropped = dict(zip((group.name for group in droppable), moved[halves:], strict=True))
     rates = {
-        state.name: moved[state.name][0] / state.losses((len(strong[state.name]),))[0]
+        state.name: halved[state.name] / state.losses((len(strong[state.name]),))[0]
         for state in states
         if strong[state.name]
     }
@@ -109,10 +113,28 @@ def _with_sensitivity(
         dataclasses.replace(
             state,
             sensitivity=_believed(rates[state.name] / unit) if state.name in rates else 1.0,
-            drop_loss=moved[state.name][-1] / unit if group.droppable else None,
+            drop_loss=dropped[state.name] / unit if state.name in dropped else None,
         )
-        for group, state in zip(groups, states, strict=True)
+        for state in states
     )
+
+
+def _moves(
+    model: nn.Module, groups: Sequence[ChannelGroup], samples: Samples, *, logits: bool
+) -> Callable[[Sequence[Kept]], Sequence[float]]:
+    """Return what says of several networks how far each one's answers are from the model's, before any fine-tuning."""
+
+    def moved(networks: Sequence[Kept]) -> Sequence[float]:
+        widths = {group.name: group.width for group in groups}
+        cuts = [{name: _without(widths[name], stays) for name, stays in kept.items()} for kept in networks]
+        return divergences(model, groups, cuts, samples.take(slice(_SENSITIVITY_SAMPLES)).inputs, logits=logits)
+
+    return moved
+
+
+def _without(width: int, channels: Sequence[int]) -> list[int]:
+    stays = set(channels)
+    return [index for index in range(width) if index not in stays]
 
 
 def _believed(sensitivity: float) -> float:

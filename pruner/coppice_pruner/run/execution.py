@@ -27,15 +27,16 @@ from coppice_pruner.models.load import load_model, trusted_packages
 from coppice_pruner.models.loaded import LoadedModel
 from coppice_pruner.profiling import CostModel
 from coppice_pruner.quantization import require_torchao
-from coppice_pruner.run.checkpoint import Checkpoints, State
+from coppice_pruner.run.checkpoint import Checkpoints, State, Weights
 from coppice_pruner.run.energy import RunEnergy
 from coppice_pruner.run.fit import fitted, inputs_digest
 from coppice_pruner.run.journal import Journal
-from coppice_pruner.run.loop import Baseline, Loop, LoopResult, Standing
+from coppice_pruner.run.loop import Attempt, Baseline, Loop, LoopResult, Standing
 from coppice_pruner.run.page import html_of
 from coppice_pruner.run.report import report_of
 from coppice_pruner.storage import Place, open_place
 from coppice_pruner.storage.durable import full_disk
+from coppice_pruner.surgery import compose
 from coppice_pruner.training import Processes, Quality, end_lost, joined, seed_all
 
 _REPORT = "report.json"
@@ -157,8 +158,9 @@ def _prune(
                 used_joules, spent_seconds + time.monotonic() - started, journal.phase_seconds, now.polished,
                 inputs_sha256, baseline.runtime_reduction_ratio,
                 baseline.deployed.to_dict() if baseline.deployed else None,
+                now.attempt.kept if now.attempt else None,
             ),
-            now.model,
+            now.model, now.attempt.model if now.attempt else None,
         )  # fmt: skip
 
     if resumed is None:
@@ -202,9 +204,9 @@ def _publish(
 
 
 def _restored(
-    loop: Loop, journal: Journal, resumed: tuple[State, dict[str, torch.Tensor]]
+    loop: Loop, journal: Journal, resumed: tuple[State, Weights, Weights | None]
 ) -> tuple[Baseline, Standing]:
-    state, weights = resumed
+    state, weights, tried = resumed
     figures = ModelFigures.model_validate(state.dense)
     cost_model = CostModel.from_dict(state.cost_model)
     journal.dense, journal.layer_energies = figures, state.layer_energies
@@ -216,9 +218,12 @@ def _restored(
     journal.update(dense_accuracy_ratio=figures.accuracy_ratio, provenance=loop.provenance)
     for iteration in state.iterations:
         journal.add(iteration)
+    attempt = None
+    if state.attempt is not None and tried is not None:
+        attempt = Attempt(loop.restore(tried, compose(state.kept, state.attempt)), state.attempt)
     standing = Standing(
         loop.restore(weights, state.kept), state.kept, state.iterations, state.step, state.rollbacks,
-        Quality(**state.quality), state.energy_reduction_ratio, cost_model, state.polished,
+        Quality(**state.quality), state.energy_reduction_ratio, cost_model, state.polished, attempt,
     )  # fmt: skip
     baseline = Baseline(
         figures, Quality(**state.dense_quality), cost_model, state.layer_energies, state.folding_reduction_ratio,

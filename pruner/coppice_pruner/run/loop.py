@@ -2,7 +2,9 @@
 
 The cost model proposes, the whole model's measurement decides. After a rollback the step is halved and tried again; the
 run ends when the target is reached, the step is exhausted, nothing is left to remove, or maxIterations is reached.
-The paper breaks at the first rollback (line 16); half a step often fits where a whole one did not.
+The paper breaks at the first rollback (line 16); half a step often fits where a whole one did not. It goes back to the
+weights before the step, too; here channels go back to the network that was fine-tuned without them, which keeps what it
+learned.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import copy
 import dataclasses
 import itertools
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -43,18 +46,15 @@ from coppice_pruner.run.budget import QualityBudget
 from coppice_pruner.run.context import allocation_context
 from coppice_pruner.run.journal import Iteration, Journal
 from coppice_pruner.run.polish import polish
-from coppice_pruner.run.recovery import recover, spare_fine_tunings
+from coppice_pruner.run.recovery import LEAST_STEP, adapted, fine_tunings_left, recover
 from coppice_pruner.run.testbed import QUICK_PAIRS, Testbed
 from coppice_pruner.storage.weights import load_weights, memory_bytes
 from coppice_pruner.surgery import Blueprint, apply_plan, compose, find_groups, to_steps
 from coppice_pruner.training import SINGLE, Processes, Quality, evaluate, fine_tune
 
-FIRST_STEP = 0.25
-"""Share of what there is that the first step removes. Larger steps save iterations, smaller ones accuracy; halving
-finds the way back."""
-LEAST_STEP = 0.0125
-"""Where halving ends: five rollbacks in a row from the first step. A step that is kept doubles the next one again, so a
-few unlucky fine-tunings do not end a run."""
+FIRST_STEP, LARGEST_STEP = 0.25, 0.5
+"""Share of what there is that a step removes, at first and at most, times the root of the energy that is left: the less
+there is, the more of it is needed. Larger steps save iterations, smaller ones accuracy; halving finds the way back."""
 OVERSHOOT = 0.02
 """How far beyond the target a step may aim, so that a prediction a little too good does not cost another iteration."""
 MIN_WIDTH = 4
@@ -68,6 +68,16 @@ network without (docs/decisions/0003)."""
 _INVARIANT_SAMPLES = 8
 _REFIT_SAMPLES = 512
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A network that was taken back."""
+
+    model: nn.Module
+    """Fine-tuned."""
+    kept: Kept
+    """What it has of the channels of the model that it was cut from."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,8 @@ class Standing:
     cost_model: CostModel
     polished: bool = False
     """Whether fineTune.finalEpochs were spent on this model."""
+    attempt: Attempt | None = None
+    """The last network that was made of this model and taken back; the next one learns from it."""
 
 
 @dataclass(frozen=True)
@@ -273,8 +285,11 @@ class Loop:
     def _exhausted(self, standing: Standing) -> str:
         if standing.step < LEAST_STEP:
             return self._too_dear()
-        if len(standing.iterations) >= self._config.algorithm.max_iterations:
-            return f"algorithm.maxIterations ({self._config.algorithm.max_iterations}) is reached"
+        most = self._config.algorithm.max_iterations
+        if sum(item.accepted for item in standing.iterations) >= most:
+            return f"algorithm.maxIterations ({most}) is reached"
+        if fine_tunings_left(standing.iterations, most) <= 0:
+            return f"the {2 * most} fine-tunings that algorithm.maxIterations ({most}) allows are spent"
         return ""
 
     def _too_dear(self) -> str:
@@ -298,7 +313,9 @@ class Loop:
         widths = {**context.widths, **{name: len(indices) for name, indices in kept.items()}}
         predicted = 1.0 - standing.cost_model.predict(widths) / baseline.figures.energy_joules
 
-        def taken_back(quality: Quality | None, reason: str, fine_tunings: int = 0) -> Standing:
+        def taken_back(
+            quality: Quality | None, reason: str, fine_tunings: int = 0, attempt: Attempt | None = None
+        ) -> Standing:
             _log.info("step %d taken back: %s", number, reason)
             iteration = Iteration(
                 number, False, step, widths, quality.accuracy_ratio if quality else None, None, predicted, reason,
@@ -308,24 +325,30 @@ class Loop:
             return dataclasses.replace(
                 standing,
                 iterations=(*standing.iterations, iteration), step=standing.step / 2, rollbacks=standing.rollbacks + 1,
+                attempt=attempt,
             )  # fmt: skip
 
         try:
             source = standing.model
-            if allocator.refits and self._brief:
+            if allocator.beyond_paper and self._brief:
                 source = self._blueprint.refitted(source, standing.kept, kept, self._refit_inputs)
             candidate = self._blueprint.prune(source, standing.kept, kept)
             self._blueprint.check(source, candidate, standing.kept, kept, self._samples)
+            if tried := standing.attempt:
+                self._blueprint.teach(candidate, standing.model, standing.kept, kept, tried.model, tried.kept)
         except (SurgeryRefusedError, InvariantViolatedError) as error:
             return taken_back(None, str(error))
         spent = sum(item.fine_tunings for item in standing.iterations)
         recovery = recover(
             lambda again: self._fine_tuned(candidate, number, spent + again, again, share), baseline.quality,
-            self._budget, spare=spare_fine_tunings(standing.iterations, self._config.algorithm.max_iterations),
+            self._budget, left=fine_tunings_left(standing.iterations, self._config.algorithm.max_iterations),
+            last=predicted >= self._target_ratio,
         )  # fmt: skip
         quality = recovery.quality
         if recovery.excess or quality is None:
-            return taken_back(quality, recovery.excess, recovery.fine_tunings)
+            learns = allocator.beyond_paper and not self._brief and not recovery.diverged
+            attempt = Attempt(candidate, kept) if learns else None
+            return taken_back(quality, recovery.excess, recovery.fine_tunings, attempt)
         self._journal.enter(Phase.MEASURING, f"Step {number}: measuring energy; {share}")
         comparison = self._testbed.compare_quickly(candidate)
         reduction = comparison.energy_reduction_ratio
@@ -344,7 +367,7 @@ class Loop:
         self._journal.pruned = self._figures(candidate, quality, average(comparison.pruned))
         return Standing(
             candidate, compose(standing.kept, kept), (*standing.iterations, iteration),
-            _next_step(standing), standing.rollbacks, quality, reduction, cost_model,
+            adapted(standing.step, recovery, largest=LARGEST_STEP), standing.rollbacks, quality, reduction, cost_model,
         )  # fmt: skip
 
     def _fine_tuned(self, candidate: nn.Module, number: int, before: int, again: int, share: str) -> Quality:
@@ -387,15 +410,16 @@ class Loop:
 
     def _aim(self, standing: Standing) -> float:
         """Return the step, cut short where less than a whole one is missing."""
-        if self._config.algorithm.allocation not in (Allocation.KNAPSACK, Allocation.PER_JOULE):
-            return standing.step
         left = max(1.0 - standing.energy_reduction_ratio, 1e-9)
+        step = max(LEAST_STEP, standing.step * math.sqrt(min(left, 1.0)))
+        if self._config.algorithm.allocation not in (Allocation.KNAPSACK, Allocation.PER_JOULE):
+            return step
         missing = (self._target_ratio - standing.energy_reduction_ratio + OVERSHOOT) / left
         if self._max_seconds is not None:
             now = standing.cost_model.predict_seconds({name: len(kept) for name, kept in standing.kept.items()})
             too_slow = 1.0 - self._max_seconds / now
             missing = max(missing, too_slow + OVERSHOOT)
-        return max(LEAST_STEP, min(standing.step, missing))
+        return max(LEAST_STEP, min(step, missing))
 
     def _decide(self, baseline: Baseline, standing: Standing, reason: str) -> LoopResult:
         """Measure in full what the loop arrived at."""
@@ -494,21 +518,16 @@ class Loop:
         return figures_of(model, quality, reading, perplexity=self._data.task.perplexity)
 
     def _ratio(self, standing: Standing) -> float:
-        """Return how far the run is: towards the target or towards the last iteration, whichever is nearer."""
-        steps = len(standing.iterations) / self._config.algorithm.max_iterations
-        return 0.12 + 0.73 * min(1.0, max(steps, standing.energy_reduction_ratio / self._target_ratio, 0.0))
+        """Return how far the run is: towards the target or towards the last fine-tuning, whichever is nearer."""
+        most = self._config.algorithm.max_iterations
+        spent = 1.0 - fine_tunings_left(standing.iterations, most) / (2 * most)
+        return 0.12 + 0.73 * min(1.0, max(spent, standing.energy_reduction_ratio / self._target_ratio, 0.0))
 
 
 def _refused(standing: Standing) -> list[dict[str, int]]:
     """Return the networks that were taken back since a step was kept."""
     since = itertools.takewhile(lambda item: not item.accepted, reversed(standing.iterations))
     return [item.widths for item in since]
-
-
-def _next_step(standing: Standing) -> float:
-    """Return the step after one that is kept: twice as large, unless the one before it was taken back."""
-    steady = not standing.iterations or standing.iterations[-1].accepted
-    return min(FIRST_STEP, 2 * standing.step) if steady else standing.step
 
 
 def _error(predicted_reduction_ratio: float, energy_reduction_ratio: float) -> float:

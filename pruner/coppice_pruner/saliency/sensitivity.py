@@ -15,11 +15,11 @@ from coppice_pruner.surgery import ChannelGroup, Moments, evaluating, input_chan
 def divergences(
     model: nn.Module,
     groups: Sequence[ChannelGroup],
-    masks: Mapping[str, Sequence[Sequence[int]]],
+    cuts: Sequence[Mapping[str, Sequence[int]]],
     inputs: tuple[Tensor, ...],
     *,
     logits: bool = True,
-) -> dict[str, tuple[float, ...]]:
+) -> tuple[float, ...]:
     """Return how far a model's answers move when some channels are masked and the others take over what they can.
 
     Without refitting, a group of channels that repeat each other would look as dear as one in which each is needed.
@@ -27,13 +27,13 @@ def divergences(
     Args:
         model: Used in eval mode and left as it was.
         groups: Of this model.
-        masks: For each group to ask about, several sets of its channels.
+        cuts: What to ask about: for each group that loses some channels, which.
         inputs: Samples, shapes (N, ...); a few hundred tell branches apart.
         logits: Whether outputs are logits of shape (N, ..., classes).
 
     Returns:
-        For each group and each set, zero or more; one forward pass each. For logits the Kullback-Leibler divergence in
-        nats per answer, for other outputs the mean squared difference over their variance.
+        For each cut, zero or more; one forward pass each. For logits the Kullback-Leibler divergence in nats per
+        answer, for other outputs the mean squared difference over their variance.
     """
     distance = _divergence if logits else _squared_difference
     answers = _log_probabilities if logits else _numbers
@@ -41,27 +41,25 @@ def divergences(
     with torch.no_grad(), evaluating(model):
         clean = answers(model, inputs)
         moments = input_moments(model, {name for group in groups for name in group.consumers}, inputs)
-        result = {}
-        for name, sets in masks.items():
-            values = []
-            for channels in sets:
-                with _masked(model, by_name[name], channels, moments):
-                    values.append(max(0.0, float(distance(clean, answers(model, inputs)))))
-            result[name] = tuple(values)
-    return result
+        result = []
+        for cut in cuts:
+            with _masked(model, [(by_name[name], channels) for name, channels in cut.items()], moments):
+                result.append(max(0.0, float(distance(clean, answers(model, inputs)))))
+    return tuple(result)
 
 
 @contextlib.contextmanager
 def _masked(
-    model: nn.Module, group: ChannelGroup, channels: Sequence[int], moments: Mapping[str, Moments]
+    model: nn.Module, removals: Sequence[tuple[ChannelGroup, Sequence[int]]], moments: Mapping[str, Moments]
 ) -> Iterator[None]:
-    readers = {name: model.get_submodule(name) for name in group.consumers}
+    readers = {name: model.get_submodule(name) for group, _ in removals for name in group.consumers}
     tensors = [item for reader in readers.values() for item in reader.parameters(recurse=False)]
     before = [item.detach().clone() for item in tensors]
     try:
-        for name, gone in input_channels([(group, channels)]).items():
+        for name, gone in input_channels(removals).items():
             refit(readers[name], moments[name], gone)
-        mask(model, group, channels)
+        for group, channels in removals:
+            mask(model, group, channels)
         yield
     finally:
         for item, value in zip(tensors, before, strict=True):

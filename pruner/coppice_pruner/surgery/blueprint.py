@@ -16,6 +16,7 @@ from coppice_pruner.surgery.branch import Constant
 from coppice_pruner.surgery.dependency import Coupling, Side
 from coppice_pruner.surgery.groups import ChannelGroup
 from coppice_pruner.surgery.invariant import check_sliced
+from coppice_pruner.surgery.learned import teach
 from coppice_pruner.surgery.prune import named, removed_channels, slice_copy
 from coppice_pruner.surgery.refit import refitted
 
@@ -102,6 +103,22 @@ class Blueprint:
             inputs: A few hundred samples.
         """
         return refitted(model, self._removals(model, kept, further), inputs)
+
+    def teach(
+        self, pupil: nn.Module, model: nn.Module, kept: Mapping[str, Sequence[int]],
+        further: Mapping[str, Sequence[int]], teacher: nn.Module, teachers: Mapping[str, Sequence[int]],
+    ) -> None:  # fmt: skip
+        """Give a candidate what another one learned, wherever both have the channels.
+
+        Args:
+            pupil: From `prune` with `further`; changed in place.
+            model: With the channels of `kept`.
+            kept: Of the dense model's channels.
+            further: As `prune`.
+            teacher: From `prune` with `teachers`, and fine-tuned.
+            teachers: As `further`.
+        """
+        teach(model, pupil, self._removals(model, kept, further), teacher, self._removals(model, kept, teachers))
 
     def check(
         self, model: nn.Module, candidate: nn.Module, kept: Mapping[str, Sequence[int]],

@@ -152,13 +152,21 @@ def cut(model: nn.Module, removed: Mapping[tuple[str, Side], Sequence[int]]) -> 
             # Dead since a branch was dropped.
             continue
         required = {key: parameter.requires_grad for key, parameter in module.named_parameters(recurse=False)}
-        _cut_module(module, side, list(indices))
+        cut_module(module, side, indices)
         # The library's new parameters always require gradients.
         for key, parameter in module.named_parameters(recurse=False):
             parameter.requires_grad_(required[key])
 
 
-def _cut_module(module: nn.Module, side: Side, indices: list[int]) -> None:
+def cut_module(module: nn.Module, side: Side, indices: Sequence[int]) -> None:
+    """Remove channels of one module in place.
+
+    Args:
+        module: Its own parameters and buffers are replaced.
+        side: Inputs or outputs.
+        indices: Into its channels now.
+    """
+    indices = list(indices)
     if isinstance(module, Constant):
         cut_parameter(module, "bias", 0, indices)
     elif is_transposed_linear(module):

@@ -34,7 +34,7 @@ def prune(model: nn.Module, example_inputs: tuple[Tensor, ...], kept: Mapping[st
 
 
 def slice_copy(
-    model: nn.Module, removals: Iterable[tuple[ChannelGroup, Sequence[int]]], example_inputs: tuple[Tensor, ...],
+    model: nn.Module, removals: Sequence[tuple[ChannelGroup, Sequence[int]]], example_inputs: tuple[Tensor, ...],
     *, shared: bool = False,
 ) -> nn.Module:  # fmt: skip
     """Return a copy of the model without some channels of some of its groups; a group that loses all is dropped.
@@ -48,27 +48,31 @@ def slice_copy(
     # A cut makes new parameters, it never writes into those there were.
     own = itertools.chain(model.parameters(), model.buffers()) if shared else ()
     pruned = copy.deepcopy(model, {id(item): item for item in own})
-    removed: dict[tuple[str, Side], set[int]] = {}
-    dropped = []
-    for group, channels in removals:
-        if len(channels) == group.width:
-            dropped.append(group)
-            continue
-        for coupling in group.couplings:
-            indices = removed.setdefault((coupling.module, coupling.side), set())
-            indices.update(index for channel in channels for index in coupling.channels[channel])
+    narrowed = [(group, channels) for group, channels in removals if len(channels) < group.width]
+    dropped = [group for group, channels in removals if len(channels) == group.width]
+    for group, channels in narrowed:
         if group.attention is not None and channels:
             owner, queries = pruned.get_submodule(group.attention.owner), group.attention.queries_each
             set_head_count(
                 owner, group.width * queries, (group.width - len(channels)) * queries, group.attention.head_size
             )
-    cut(pruned, {place: sorted(indices) for place, indices in removed.items() if indices})
+    cut(pruned, removed_places(narrowed))
     for group in dropped:
         _drop(pruned, group)
     if dropped:
         with evaluating(pruned):
             remove_dead(pruned, example_inputs)
     return pruned
+
+
+def removed_places(removals: Iterable[tuple[ChannelGroup, Sequence[int]]]) -> dict[tuple[str, Side], list[int]]:
+    """Return what modules lose when groups lose channels: for each side that does, indices into its channels."""
+    removed: dict[tuple[str, Side], set[int]] = {}
+    for group, channels in removals:
+        for coupling in group.couplings:
+            indices = removed.setdefault((coupling.module, coupling.side), set())
+            indices.update(index for channel in channels for index in coupling.channels[channel])
+    return {place: sorted(indices) for place, indices in removed.items() if indices}
 
 
 def removed_channels(group: ChannelGroup, kept: Sequence[int], *, may_drop: bool = False) -> list[int]:

@@ -18,13 +18,14 @@ from coppice_api.run import RunConfig
 from coppice_pruner.data import Splits
 from coppice_pruner.models.attention import SelfAttention
 from coppice_pruner.run.budget import QualityBudget
-from coppice_pruner.run.loop import CPU_MULTIPLE, CUDA_MULTIPLE, LEAST_STEP
-from coppice_pruner.run.recovery import recover
+from coppice_pruner.run.loop import CPU_MULTIPLE, CUDA_MULTIPLE
+from coppice_pruner.run.recovery import LEAST_STEP, adapted, recover
 from coppice_pruner.training import Quality, evaluate, fine_tune
 
-FIRST_STEP = 0.2
+FIRST_STEP, LARGEST_STEP = 0.2, 0.4
 """Share of the channels: about 36 % of a convolution's work, where the first step of Knapsack asks for 25 % of the
-energy."""
+energy. Times the fourth root of the multiplications that are left, as the loop's step is times the root of the energy
+that is left: that is about the root of the multiplications."""
 _BATCHES, _BATCH_SIZE = 8, 64
 
 
@@ -56,12 +57,12 @@ def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConf
     """
     algorithm, budget = config.algorithm, QualityBudget.of(config.objective, data.task)
     base = evaluate(dense, data.evaluation, data.task)
-    model, step, steady = dense, FIRST_STEP, True
-    spent = 0
-    for steps in range(algorithm.max_iterations):
-        if step < LEAST_STEP:
-            break
-        candidate = step_of(setting, model, data, step, seed=algorithm.seed)
+    model, step = dense, FIRST_STEP
+    spent = steps = 0
+    works = _multiplications(dense, data)
+    while steps < algorithm.max_iterations and (left := 2 * algorithm.max_iterations - spent) and step >= LEAST_STEP:
+        share = step * (_multiplications(model, data) / works) ** 0.25
+        candidate = step_of(setting, model, data, share, seed=algorithm.seed)
 
         def tuned(again: int, candidate: nn.Module = candidate, before: int = spent) -> Quality:
             fine_tune(
@@ -70,13 +71,13 @@ def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConf
             )  # fmt: skip
             return evaluate(candidate, data.evaluation, data.task)
 
-        recovery = recover(tuned, base, budget, spare=algorithm.max_iterations - (spent - steps))
+        recovery = recover(tuned, base, budget, left=left)
         spent += recovery.fine_tunings
         if recovery.excess or recovery.quality is None:
-            step, steady = step / 2, False
+            step /= 2
             continue
-        model = candidate
-        step, steady = (min(FIRST_STEP, 2 * step) if steady else step), True
+        model, steps = candidate, steps + 1
+        step = adapted(step, recovery, largest=LARGEST_STEP)
     return model, spent
 
 
@@ -109,6 +110,11 @@ def step_of(setting: Setting, model: nn.Module, data: Splits, share: float, *, s
     pruned.zero_grad(set_to_none=True)
     _check(pruned, sample)
     return pruned
+
+
+def _multiplications(model: nn.Module, data: Splits) -> float:
+    sample = data.train.take(slice(1)).inputs[0]
+    return float(tp.utils.count_ops_and_params(copy.deepcopy(model).eval(), sample)[0])
 
 
 def _accumulate_gradients(model: nn.Module, data: Splits, seed: int) -> None:

@@ -121,9 +121,11 @@ def shorten_exports() -> None:
 
 def run(directory: Path, *, listener: Callable[[Any], None] = lambda _journal: None) -> Any:
     """Return the journal of that run on this machine."""
-    from coppice_pruner.run import Journal, execute, execution
+    from coppice_pruner.run import Journal, execute, execution, loop
 
     shorten_exports()
+    # As after a longer fine-tuning: a step learns from the one that was taken back.
+    loop.BRIEF_UPDATES = 0
     # Measured times may be lost at any moment; what is kept of them is written often and has tests of its own.
     os.environ["COPPICE_CACHE"] = str(directory.parent / "cache")
     execution.select_meter = lambda *_, **__: MACHINE  # type: ignore[assignment]

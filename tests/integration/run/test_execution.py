@@ -223,7 +223,7 @@ def test_checkpoints_hold_everything_as_json(config: RunConfig, tmp_path: Path) 
     assert checkpoints.latest("v1:y") is None
     text = place.read("checkpoints/0003/state.json")
     assert text is not None
-    assert json.loads(text)["schemaVersion"] == "coppice.dev/checkpoint/v2"
+    assert json.loads(text)["schemaVersion"] == "coppice.dev/checkpoint/v3"
 
 
 def execution_iteration(number: int) -> object:

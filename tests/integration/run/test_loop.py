@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from coppice_pruner.data import Samples, Splits
 from coppice_pruner.errors import InputRefusedError
@@ -15,8 +17,11 @@ from coppice_pruner.models import LoadedModel
 from coppice_pruner.run import loop as loop_module
 from coppice_pruner.run.fit import fitted
 from coppice_pruner.run.journal import Journal
-from coppice_pruner.run.loop import BRIEF_UPDATES, FIRST_STEP, LEAST_STEP, Loop, LoopResult, Standing
-from coppice_pruner.training import evaluate
+from coppice_pruner.run.loop import BRIEF_UPDATES, LARGEST_STEP, Loop, LoopResult, Standing
+from coppice_pruner.run.recovery import LARGER, LEAST_STEP
+from coppice_pruner.storage.weights import weights_digest
+from coppice_pruner.surgery import Blueprint
+from coppice_pruner.training import DivergedError, evaluate
 from tests import machine
 
 CPU = torch.device("cpu")
@@ -79,10 +84,10 @@ def test_a_step_that_costs_too_much_is_taken_back_and_halved(
     assert "accuracy fell by" in back[0].reason
     for before, after in itertools.pairwise(seen):
         taken_back = not after.iterations[-1].accepted
-        # Right after a step was taken back the next does not double at once.
-        steady = not before.iterations or before.iterations[-1].accepted
-        kept_step = min(FIRST_STEP, 2 * before.step) if steady else before.step
-        assert after.step == (before.step / 2 if taken_back else kept_step)
+        if taken_back:
+            assert after.step == before.step / 2
+        else:
+            assert after.step in (min(LARGER * before.step, LARGEST_STEP), before.step, before.step / LARGER)
         assert (after.model is before.model) == taken_back
     assert seen[-1].step < LEAST_STEP
     # The best model found is within the budget.
@@ -94,19 +99,18 @@ def test_readers_are_refitted_where_little_fine_tuning_follows(
 ) -> None:
     updates = 2 * -(-len(trained[1].train) // 16)
 
-    def accuracy(brief_updates: int, epochs: int) -> float:
+    def found(brief_updates: int, epochs: int) -> tuple[float, str]:
         monkeypatch.setattr(loop_module, "BRIEF_UPDATES", brief_updates)
         loop, _ = make_loop(
             trained, tmp_path, objective__energyReductionPercent=50, objective__maxAccuracyDropPoints="100",
             algorithm__fineTune__epochs=epochs, algorithm__fineTune__batchSize=16, algorithm__maxIterations=1,
         )  # fmt: skip
-        found = run(loop).iterations[0].accuracy_ratio
-        assert found is not None
-        return found
+        result = run(loop)
+        return result.iterations[0].accuracy_ratio or 0.0, weights_digest(result.model.module)
 
-    refitted, plain = accuracy(BRIEF_UPDATES, 0), accuracy(0, 0)
-    assert refitted > plain
-    assert accuracy(updates, 2) == accuracy(0, 2) != accuracy(updates + 1, 2)
+    refitted, plain = found(BRIEF_UPDATES, 0), found(0, 0)
+    assert refitted[0] > plain[0]
+    assert found(updates, 2) == found(0, 2) != found(updates + 1, 2)
 
 
 def test_the_number_of_steps_is_bounded(trained: tuple[LoadedModel, Splits], tmp_path: Path) -> None:
@@ -117,6 +121,55 @@ def test_the_number_of_steps_is_bounded(trained: tuple[LoadedModel, Splits], tmp
     result = run(loop)
     assert len(result.iterations) == 2
     assert result.reason == "algorithm.maxIterations (2) is reached"
+
+
+@pytest.mark.parametrize(("allocation", "brief"), [("Knapsack", False), ("Knapsack", True), ("Uniform", False)])
+def test_a_step_learns_from_the_one_that_was_taken_back(
+    allocation: str, brief: bool, trained: tuple[LoadedModel, Splits], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_module, "BRIEF_UPDATES", BRIEF_UPDATES if brief else 0)
+    loop, _ = make_loop(
+        trained, tmp_path, objective__energyReductionPercent=95, objective__maxAccuracyDropPoints="0.5",
+        algorithm__fineTune__epochs=1, algorithm__fineTune__learningRate="0.0001", algorithm__maxIterations=3,
+        algorithm__allocation=allocation,
+    )  # fmt: skip
+    lessons: list[tuple[nn.Module, nn.Module]] = []
+    teach = Blueprint.teach
+
+    def taught(self: Blueprint, pupil: nn.Module, *others: Any) -> None:
+        before = copy.deepcopy(pupil.state_dict())
+        teach(self, pupil, *others)
+        assert any(not torch.equal(item, before[name]) for name, item in pupil.state_dict().items())
+        lessons.append((others[0], others[3]))
+
+    monkeypatch.setattr(Blueprint, "teach", taught)
+    seen: list[Standing] = []
+    baseline = loop.baseline()
+    result = loop.run(baseline, loop.start(baseline), seen.append)
+    learns = allocation == "Knapsack" and not brief
+    assert any(not item.accepted for item in result.iterations[:-1])
+    assert sum(item.fine_tunings for item in result.iterations) == 6
+    assert result.reason == "the 6 fine-tunings that algorithm.maxIterations (3) allows are spent"
+    for standing in seen:
+        assert (standing.attempt is not None) == (learns and not standing.iterations[-1].accepted)
+    tried = [(standing.model, standing.attempt.model) for standing in seen[:-1] if standing.attempt]
+    assert [(id(a), id(b)) for a, b in lessons] == [(id(a), id(b)) for a, b in tried]
+
+
+def test_nothing_is_learned_from_a_fine_tuning_that_diverged(
+    trained: tuple[LoadedModel, Splits], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverges(*_: Any, **__: Any) -> None:
+        raise DivergedError("the loss is not a number")
+
+    monkeypatch.setattr(loop_module, "BRIEF_UPDATES", 0)
+    monkeypatch.setattr(loop_module, "fine_tune", diverges)
+    loop, _ = make_loop(trained, tmp_path, objective__energyReductionPercent=50, algorithm__maxIterations=1)
+    seen: list[Standing] = []
+    baseline = loop.baseline()
+    loop.run(baseline, loop.start(baseline), seen.append)
+    assert [item.reason for item in seen[-1].iterations] == ["the loss is not a number"] * 2
+    assert all(standing.attempt is None for standing in seen)
 
 
 def test_a_latency_limit_that_is_missed_is_said(trained: tuple[LoadedModel, Splits], tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import zlib
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coppice_pruner.allocation import AllocationContext, GroupState, Knapsack, Widths
+from coppice_pruner.allocation import AllocationContext, GroupState, Kept, Knapsack, Widths
 from coppice_pruner.allocation.context import STEP_SHARE
 from tests.unit.allocation.instances import context, contexts
 
@@ -179,3 +181,40 @@ def test_latency_comes_down_with_the_energy_until_it_is_low_enough() -> None:
     assert instance.latency_limit(0.2) is None
     assert dataclasses.replace(instance, max_seconds=dense / 10).latency_limit(0.2) == pytest.approx(0.8 * dense)
     assert dataclasses.replace(instance, max_seconds=0.9 * dense).latency_limit(0.2) == pytest.approx(0.9 * dense)
+
+
+@settings(max_examples=40, deadline=None)
+@given(contexts(), st.floats(0.05, 0.9), st.integers(0, 1000))
+def test_of_the_networks_within_the_budget_the_one_that_moves_answers_least_is_proposed(
+    instance: AllocationContext, step: float, seed: int
+) -> None:
+    asked: list[Kept] = []
+
+    def moved(proposals: Sequence[Kept]) -> list[float]:
+        asked.extend(proposals)
+        return [_distance(kept, seed) for kept in proposals]
+
+    kept = Knapsack().propose(dataclasses.replace(instance, moved=moved), step)
+    plain = Knapsack().propose(instance, step)
+    if not asked:
+        assert kept == plain
+        return
+    assert plain in asked
+    assert kept == min(asked, key=lambda item: _distance(item, seed))
+    for item in asked:
+        widths = {**instance.widths, **{name: len(stays) for name, stays in item.items()}}
+        assert instance.energy.predict(widths) <= instance.budget(step)
+
+
+def test_a_group_that_only_seemed_free_is_left_alone_where_that_is_measured() -> None:
+    instance = context({"a": [1.0] * 8, "b": [1.1] * 8})
+
+    def moved(proposals: Sequence[Kept]) -> list[float]:
+        return [10.0 if "a" in kept else 1.0 for kept in proposals]
+
+    assert "a" in Knapsack().propose(instance, 0.25)
+    assert set(Knapsack().propose(dataclasses.replace(instance, moved=moved), 0.25)) == {"b"}
+
+
+def _distance(kept: Kept, seed: int) -> float:
+    return zlib.crc32(f"{seed} {sorted(kept.items())}".encode())

@@ -16,7 +16,7 @@ from coppice_pruner.storage import open_place
 STATE = State(
     "v1:x", (), 0.2, 0, {"a": (0, 2)}, {"energyJoules": 1.0}, {"accuracy_ratio": 0.9, "loss": 0.1},
     {"accuracy_ratio": 0.9, "loss": 0.1}, 0.1, {"scale": 1.0}, {"a": 0.5}, 0.2, 3.0, 4.0, {"Pruning": 1.5}, False,
-    "data",
+    "data", attempt={"a": (1,)},
 )  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def two(tmp_path: Path) -> Checkpoints:
     """The checkpoints of two steps, the second at step 0.1."""
     checkpoints = Checkpoints(open_place(f"file://{tmp_path}/runs", field="x", claim_mounts={}), tmp_path / "work")
     for step in (0.2, 0.1):
-        checkpoints.save(dataclasses.replace(STATE, step=step), torch.nn.Linear(4, 3))
+        checkpoints.save(dataclasses.replace(STATE, step=step), torch.nn.Linear(4, 3), torch.nn.Linear(4, 2))
     return checkpoints
 
 
@@ -37,7 +37,17 @@ def step_of(checkpoints: Checkpoints, **values: str) -> float | None:
 def test_the_newest_is_read_back_as_it_was(two: Checkpoints) -> None:
     found = two.latest("v1:x", "data")
     assert found is not None
-    assert found[0] == dataclasses.replace(STATE, step=0.1)
+    state, weights, attempt = found
+    assert state == dataclasses.replace(STATE, step=0.1)
+    assert attempt is not None
+    assert (len(weights["weight"]), len(attempt["weight"])) == (3, 2)
+
+
+def test_a_step_that_was_kept_leaves_no_attempt(two: Checkpoints) -> None:
+    two.save(dataclasses.replace(STATE, attempt=None), torch.nn.Linear(4, 3))
+    found = two.latest("v1:x", "data")
+    assert found is not None
+    assert (found[0].attempt, found[2]) == (None, None)
 
 
 def cut(share: float) -> Callable[[Path], None]:
@@ -50,7 +60,7 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["state.json", "model.safetensors"])
+@pytest.mark.parametrize("name", ["state.json", "model.safetensors", "attempt.safetensors"])
 @pytest.mark.parametrize(
     "damage", [cut(0), cut(0.5), cut(0.99), flip, Path.unlink, lambda path: path.write_text("[]")],
     ids=["empty", "half", "nearly whole", "one bit", "gone", "something else"],
