@@ -19,7 +19,7 @@ Source: Lagrangian relaxation of the MCKP, Kellerer, Pferschy and Pisinger, Knap
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import itertools
 import math
 import random
@@ -36,7 +36,7 @@ TRIES, _DOUBT = 12, 1.0
 their logarithms. Measured on the same model after every fine-tuning they differ by as much."""
 _SAME = 1e-9
 """Share of its energy within which a network costs the same."""
-_RUNGS = 48
+_RUNGS, _BISECTIONS = 48, 12
 _PRICES = (1e-3, 1e6)
 """From where one joule of the whole model outweighs nothing to where it outweighs every group, in losses."""
 _SWEEPS = 8
@@ -57,17 +57,14 @@ class Knapsack:
         Losses add up only nearly. So several networks within the budget are found, each with other sensitivities as
         far as these are in doubt, and the one whose answers are nearest to the model's is proposed.
         """
-        budget, above = context.budget(step), context.refused_joules()
-
-        def solved(believed: AllocationContext) -> dict[str, int]:
-            return self.solve(believed, budget, context.latency_limit(step), above_joules=above)
-
-        first = solved(context)
+        budget, limit, above = context.budget(step), context.latency_limit(step), context.refused_joules()
+        first = self.solve(context, budget, limit, above_joules=above)
         if context.moved is None or context.energy.predict(first) > budget:
             return context.kept(first)
-        generator = random.Random(0)  # noqa: S311
-        others = (solved(_doubted(context, generator)) for _ in range(TRIES - 1))
-        found = {tuple(sorted(widths.items())): context.kept(widths) for widths in (first, *others)}
+        problem, generator = _Problem(context), random.Random(0)  # noqa: S311
+        doubted = (problem.doubted(generator) for _ in range(TRIES - 1))
+        others = (problem.near(budget, limit, above_joules=above) for problem in doubted)
+        found = {tuple(sorted(item.items())): context.kept(item) for item in (first, *others) if item is not None}
         networks = list(found.values())
         if len(networks) == 1:
             return networks[0]
@@ -107,14 +104,6 @@ class Knapsack:
         """Do nothing: the loop halves the step."""
 
 
-def _doubted(context: AllocationContext, generator: random.Random) -> AllocationContext:
-    groups = tuple(
-        dataclasses.replace(group, sensitivity=group.sensitivity * math.exp(generator.gauss(0.0, _DOUBT)))
-        for group in context.groups
-    )
-    return dataclasses.replace(context, groups=groups)
-
-
 @dataclass(frozen=True)
 class _Candidate:
     indices: tuple[int, ...]
@@ -132,6 +121,15 @@ class _Problem:
         self.losses = [group.losses(choices) for group, choices in zip(context.groups, self.choices, strict=True)]
         self.dropped = dict.fromkeys(context.dropped, 0)
         self.full = tuple(len(choices) - 1 for choices in self.choices)
+
+    def doubted(self, generator: random.Random) -> _Problem:
+        """Return the same instance with other sensitivities."""
+        other = copy.copy(self)
+        factors = [math.exp(generator.gauss(0.0, _DOUBT)) for _ in self.losses]
+        other.losses = [
+            tuple(factor * loss for loss in losses) for factor, losses in zip(factors, self.losses, strict=True)
+        ]
+        return other
 
     def widths(self, indices: tuple[int, ...]) -> dict[str, int]:
         here = {name: choices[index] for name, choices, index in zip(self.names, self.choices, indices, strict=True)}
@@ -164,6 +162,34 @@ class _Problem:
             yield here
             if above is not None:
                 yield from self._walk(here, above.energy)
+
+    def near(self, budget_joules: float, limit_seconds: float | None, *, above_joules: float) -> dict[str, int] | None:
+        """Return a good answer for one budget, in a fraction of the time that candidates for all budgets take.
+
+        Args:
+            budget_joules: As `Knapsack.solve`.
+            limit_seconds: As `Knapsack.solve`.
+            above_joules: As `Knapsack.solve`.
+
+        Returns:
+            None if none was found.
+        """
+        scale = max(self.candidate(self.full).energy, 1e-300)
+        low, high = _PRICES
+        found = None
+        for _ in range(_BISECTIONS):
+            price = math.sqrt(low * high)
+            here = self.candidate(self._descend(self.full, price / scale))
+            if here.energy <= budget_joules:
+                found, high = here, price
+            else:
+                low = price
+        if found is None:
+            return None
+        *_, found = found, *self._walk(found, budget_joules * (1 + _SAME))
+        if found.energy <= above_joules * (1 + _SAME) or not self.in_time(found, limit_seconds):
+            return None
+        return self.widths(found.indices)
 
     def _descend(self, indices: tuple[int, ...], price: float) -> tuple[int, ...]:
         now = list(indices)
