@@ -10,7 +10,8 @@ width, and these belong to different groups.
   group at a time, best exchange first, up to the next. The candidates do not depend on the budget, so a larger budget
   never gets a worse answer.
 - Which answer is best is only believed: with other sensitivities there are other answers, and where their networks can
-  be measured, the one that changes least is proposed. Of proposals it holds only nearly that a larger budget is no worse.
+  be measured, the one that changes least is proposed. So of proposals it holds only nearly that a larger budget is no
+  worse.
 
 Hardware's energy is a staircase, so the least loss within half a step may be the network that a whole step was taken
 back for. A network that costs no more than one that was taken back is not proposed again; if nothing lies between that

@@ -39,10 +39,11 @@ def write(result: dict[str, Any], directory: Path) -> None:
         f"{machine['cpu']}, one thread a process, Python {machine['python']}, torch {about['torch']}, Torch-Pruning "
         f"{about['torch_pruning']}; seeds {', '.join(map(str, about['seeds']))}. Energy is **estimated** from CPU "
         "time, so only ratios mean something. "
-        f"Every method has {effort['max_iterations']} pruning steps at most and {2 * effort['max_iterations']} "
-        f"fine-tunings at most, of {effort['fine_tune_epochs']} epochs and the same for all, with the same rules for "
-        "doing one more and for taking a step back, and may lose "
-        f"{about['budget_points']} points; the table shows how far it came. Dense and pruned models "
+        f"Every method may keep {effort['max_iterations']} pruning steps and has {2 * effort['max_iterations']} "
+        f"fine-tunings, of {effort['fine_tune_epochs']} epochs and the same for all, with the same rules for doing one "
+        "more, for taking a step back and for how large the next one is, and may lose "
+        f"{about['budget_points']} points; the table shows how far it came. After a step that was taken back, Knapsack "
+        "and PerJoule go on from what it had learned, all others from the weights before it. Dense and pruned models "
         "are both measured with batch norm folded, in interleaved windows. Intervals are 95 %, over all seeds.\n",
         table(rows),
     ]
