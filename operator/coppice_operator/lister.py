@@ -101,7 +101,8 @@ class Lister:
                             break
                         _log.warning("cannot list %s: %s; again in %.0f s", watched.kind, error, _RETRY_SECONDS)
                         with contextlib.suppress(TimeoutError):
-                            await asyncio.wait_for(stop.wait(), _RETRY_SECONDS)
+                            async with asyncio.timeout(_RETRY_SECONDS):
+                                await stop.wait()
 
     def _do_without(self, watched: Watched, error: KubeError) -> None:
         if watched in self._watched:
@@ -113,7 +114,8 @@ class Lister:
         wait, retry = FIRST_RELIST_SECONDS, _RETRY_SECONDS
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._wanted.wait()
             while self._wanted.is_set():
                 self._wanted.clear()
                 await asyncio.sleep(GATHER_SECONDS)

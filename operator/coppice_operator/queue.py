@@ -60,7 +60,9 @@ class WorkQueue:
                 self._active.add(key)
                 return key
             try:
-                await asyncio.wait_for(self._changed.wait(), wait_seconds)
+                # Not wait_for: before Python 3.12 that loses a cancellation in the moment of a change.
+                async with asyncio.timeout(wait_seconds):
+                    await self._changed.wait()
             except TimeoutError:
                 continue
 

@@ -105,7 +105,8 @@ class Reconciler:
     async def drain(self) -> None:
         """Let the passes under way end, within DRAIN_SECONDS, and begin no more."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._queue.drain(), DRAIN_SECONDS)
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._queue.drain()
 
     def saw(self, kind: str, item: JsonObject) -> None:
         """Have everything looked at that an object's change may concern; nothing while standing by."""

@@ -54,6 +54,25 @@ async def test_a_key_that_is_worked_on_waits_until_that_is_done() -> None:
     assert await asyncio.wait_for(getting, 1) == A
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_who_waits_for_a_key_can_be_told_to_end_in_the_moment_of_a_change(turns: int) -> None:
+    queue = WorkQueue()
+
+    async def work() -> None:
+        while True:
+            await queue.get()
+
+    queue.add(A, 60)
+    worker = asyncio.create_task(work())
+    await asyncio.sleep(0.01)
+    queue.add(B, 30)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    worker.cancel()
+    await asyncio.wait({worker}, timeout=1)
+    assert worker.cancelled()
+
+
 async def test_the_earlier_time_wins() -> None:
     clock = Clock()
     queue = WorkQueue(clock)

@@ -116,7 +116,8 @@ class Container:
             self.last_state = {"terminated": terminated}
             self.wait_for("CrashLoopBackOff", f"back-off {back_off:.0f}s restarting failed container={self.name}")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), timeout=back_off)
+                async with asyncio.timeout(back_off):
+                    await self._stopping.wait()
             if self._stopping.is_set():
                 self.state, self.ended = {"terminated": terminated}, True
                 self._changed()
@@ -195,7 +196,8 @@ class Container:
         await self._pre_stop(grace_seconds)
         self._signal(signal.SIGTERM if grace_seconds > 0 else signal.SIGKILL)
         try:
-            await asyncio.wait_for(process.wait(), max(deadline - asyncio.get_running_loop().time(), 0.1))
+            async with asyncio.timeout(max(deadline - asyncio.get_running_loop().time(), 0.1)):
+                await process.wait()
         except TimeoutError:
             self._signal(signal.SIGKILL)
             await process.wait()

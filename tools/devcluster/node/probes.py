@@ -65,7 +65,8 @@ async def ask(probe: Json, container: Json, pod_ip: str, program: Program) -> bo
         if "tcpSocket" in probe:
             host = probe["tcpSocket"].get("host") or pod_ip
             connection = asyncio.open_connection(host, port_number(probe["tcpSocket"]["port"], container))
-            _, writer = await asyncio.wait_for(connection, timeout)
+            async with asyncio.timeout(timeout):
+                _, writer = await connection
             writer.close()
             return True
         if "exec" in probe:
@@ -89,7 +90,8 @@ async def execute(command: list[str], program: Program, timeout_seconds: float) 
         start_new_session=True, preexec_fn=die_with_parent,
     )  # fmt: skip
     try:
-        return await asyncio.wait_for(process.wait(), timeout_seconds)
+        async with asyncio.timeout(timeout_seconds):
+            return await process.wait()
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
