@@ -5,6 +5,7 @@ The table in docs/architectures.md is what these tests found; `make architecture
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import subprocess
@@ -16,7 +17,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
+from coppice_pruner.allocation import Kept
 from coppice_pruner.bundle import export_bundle, read_manifest
 from coppice_pruner.deployment import folded
 from coppice_pruner.models import LoadedModel
@@ -58,6 +61,7 @@ def test_it_is_pruned_in_width_and_depth_and_exported(instance: Instance, rows: 
     }
     narrow = blueprint.prune(dense.module, {}, halves)
     blueprint.check(dense.module, narrow, {}, halves, samples)
+    _learns(blueprint, narrow, halves)
     # Every other branch that can go does, in a second step: what follows from the first must still fit.
     gone: dict[str, tuple[int, ...]] = {
         group.name: () for group in [item for item in inspection.groups if item.droppable][::2]
@@ -119,6 +123,22 @@ def test_the_table_in_the_documents_is_what_was_found(rows: dict[str, str]) -> N
         DOCUMENT.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")
         return
     assert inside.strip() == table, "run `make architectures`"
+
+
+def _learns(blueprint: Blueprint, model: nn.Module, kept: Kept) -> None:
+    """Assert that a model is given what one cut from it learned, channel by channel."""
+    fewer = {
+        group.name: tuple(sorted(index for atom in group.atoms[: max(1, len(group.atoms) // 2)] for index in atom))
+        for group in blueprint.groups_at(model, kept)
+    }
+    teacher, pupil = blueprint.prune(model, kept, fewer), copy.deepcopy(model)
+    with torch.no_grad():
+        for item in teacher.parameters():
+            item.add_(1)
+    blueprint.teach(pupil, model, kept, {}, teacher, fewer)
+    torch.testing.assert_close(
+        blueprint.prune(pupil, kept, fewer).state_dict(), teacher.state_dict(), rtol=0, atol=0, equal_nan=True
+    )
 
 
 def _place(instance: Instance) -> str:
