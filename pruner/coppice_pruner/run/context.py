@@ -93,20 +93,16 @@ def _with_sensitivity(
     so it is drawn towards the mean.
     """
     strong = {state.name: state.strongest(len(state.atoms[0]) * (len(state.atoms) // 2)) for state in states}
-    cuts: list[dict[str, Sequence[int]]] = [
-        {state.name: _without(state.width, strong[state.name])} for state in states if strong[state.name]
-    ]
-    halves = len(cuts)
-    droppable = [group for group in groups if group.droppable]
-    cuts += [{group.name: range(group.width)} for group in droppable]
-    inputs = samples.take(slice(_SENSITIVITY_SAMPLES)).inputs
-    moved = divergences(model, groups, cuts, inputs, logits=logits)
-    halved = dict(zip((name for cut in cuts[:halves] for name in cut), moved, strict=False))
-    dropped = dict(zip((group.name for group in droppable), moved[halves:], strict=True))
+    halves = {state.name: _without(state.width, strong[state.name]) for state in states if strong[state.name]}
+    wholes = {group.name: range(group.width) for group in groups if group.droppable}
+    cuts: list[dict[str, Sequence[int]]] = [{name: gone} for cut in (halves, wholes) for name, gone in cut.items()]
+    moved = divergences(model, groups, cuts, samples.take(slice(_SENSITIVITY_SAMPLES)).inputs, logits=logits)
+    halved = dict(zip(halves, moved[: len(halves)], strict=True))
+    dropped = dict(zip(wholes, moved[len(halves) :], strict=True))
     rates = {
         state.name: halved[state.name] / state.losses((len(strong[state.name]),))[0]
         for state in states
-        if strong[state.name]
+        if state.name in halved
     }
     unit = max(statistics.fmean(rates.values()) if rates else 1.0, 1e-9)
     return tuple(
