@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from coppice_pruner.surgery.branch import Constant
-from coppice_pruner.surgery.dependency import Coupling, Side
+from coppice_pruner.surgery.dependency import Coupling
 from coppice_pruner.surgery.groups import ChannelGroup
 from coppice_pruner.surgery.invariant import check_sliced
 from coppice_pruner.surgery.learned import teach
-from coppice_pruner.surgery.prune import named, removed_channels, slice_copy
+from coppice_pruner.surgery.prune import named, removed_channels, removed_places, slice_copy
 from coppice_pruner.surgery.refit import refitted
 
 
@@ -40,18 +40,11 @@ class Blueprint:
             model: With the channels of `kept`.
             kept: Of the dense model's channels; a group left out has all.
         """
-        gone: dict[tuple[str, Side], set[int]] = {}
-        for group in self.groups:
-            stays = set(kept.get(group.name, range(group.width)))
-            for coupling in group.couplings:
-                indices = gone.setdefault((coupling.module, coupling.side), set())
-                indices.update(
-                    index
-                    for channel, channels in enumerate(coupling.channels)
-                    if channel not in stays
-                    for index in channels
-                )
-        before = {place: sorted(indices) for place, indices in gone.items()}
+        before = removed_places(
+            (group, sorted(set(range(group.width)).difference(kept[group.name])))
+            for group in self.groups
+            if group.name in kept
+        )
         result = []
         for group in self.groups:
             channels = tuple(kept.get(group.name, range(group.width)))
@@ -67,7 +60,7 @@ class Blueprint:
                     layers=tuple(name for name in group.layers if name in layers),
                     consumers=tuple(name for name in group.consumers if name in layers),
                     couplings=tuple(
-                        _moved(item, channels, before[item.module, item.side])
+                        _moved(item, channels, before.get((item.module, item.side), []))
                         for item in group.couplings
                         if item.module in alive
                     ),

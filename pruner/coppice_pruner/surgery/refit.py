@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from coppice_pruner.surgery.dependency import Side, evaluating
 from coppice_pruner.surgery.groups import ChannelGroup
 from coppice_pruner.surgery.layers import CONVOLUTIONS, channel_dimension, weight_OI
+from coppice_pruner.surgery.prune import removed_places
 
 _ROWS = 8192
 """Positions looked at in each layer; a layer has hundreds of channels, so this is enough to tell them apart."""
@@ -122,10 +123,4 @@ def refitted(
 
 def input_channels(removals: Sequence[tuple[ChannelGroup, Sequence[int]]]) -> Mapping[str, list[int]]:
     """Return, for each layer that reads some of the channels, which of its inputs they are."""
-    found: dict[str, set[int]] = {}
-    for group, channels in removals:
-        for coupling in group.couplings:
-            if coupling.side is Side.INPUT and channels:
-                indices = found.setdefault(coupling.module, set())
-                indices.update(index for channel in channels for index in coupling.channels[channel])
-    return {name: sorted(indices) for name, indices in found.items()}
+    return {name: indices for (name, side), indices in removed_places(removals).items() if side is Side.INPUT}
