@@ -2,7 +2,7 @@
 
 Rounds run in one process a core, each with one thread, and all is kept in build/bench/engine: an interrupted benchmark
 goes on where it was. Models are measured when all rounds are done, one at a time. QUICK=1 does one seed with little
-effort; SEEDS=0,1 and CASES=vgg-shapes100 choose; DOCUMENT=1 writes docs/benchmarks, where models that were not chosen
+effort; SEEDS=0,1 and CASES=vgg-shapes100 choose; DOCUMENT=1 writes docs/benchmarks, where rounds that were not run
 keep their rows; FINISHED=1 runs no more rounds and takes those there are.
 """
 
@@ -54,14 +54,19 @@ def main() -> None:
     print(f"==> {path}", flush=True)
     print(document.table(rows), flush=True)
     if os.environ.get("DOCUMENT") == "1":
-        document.write({**result, "rows": [*_rows_of_others(chosen), *rows]}, _DOCUMENTS)
+        document.write({**result, "rows": [*_rows_of_others(rows), *rows]}, _DOCUMENTS)
 
 
-def _rows_of_others(chosen: list[str]) -> list[dict[str, Any]]:
-    """Return the documented rows of models that this benchmark was not asked about; each names its commit."""
+def _rows_of_others(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the documented rows of rounds that were not run this time; each names its commit."""
     path = _DOCUMENTS / "engine.json"
     documented = json.loads(path.read_text())["rows"] if path.is_file() else []
-    return [row for row in documented if row["model"] not in chosen]
+    run = {_round(row) for row in rows}
+    return [row for row in documented if _round(row) not in run]
+
+
+def _round(row: dict[str, Any]) -> tuple[str, int, str]:
+    return row["model"], row["seed"], row["method"]
 
 
 def _rows(quick: bool, seeds: list[int], chosen: list[str], workers: int) -> list[dict[str, Any]]:

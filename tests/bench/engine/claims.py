@@ -90,6 +90,23 @@ def peers_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def leads_table(rows: Sequence[Row]) -> str:
+    """Return by how much Knapsack is ahead of each setting of Torch-Pruning at batch 32."""
+    lines = [f"| model | {' | '.join(peers.SETTINGS)} |", f"| --- |{' --- |' * len(peers.SETTINGS)}"]
+    for case in _present(rows):
+        found = []
+        for peer in peers.SETTINGS:
+            seeds = sorted(_seeds(rows, case, "knapsack") & _seeds(rows, case, peer))
+            mine, theirs = (_saved(rows, case, method, seeds, "") for method in ("knapsack", peer))
+            pairs = list(zip(mine, theirs, strict=True))
+            ahead = [100 * (one[0] - other[0]) for one, other in pairs]
+            apart = sum(one[1] > other[2] for one, other in pairs)
+            each = ", ".join(f"{lead:+.1f}" for lead in ahead)
+            found.append(f"{statistics.fmean(ahead):+.1f} ({each}), {apart} of {len(seeds)}" if seeds else "")
+        lines.append(f"| {case} | {' | '.join(found)} |")
+    return "\n".join(lines)
+
+
 def paper_table(rows: Sequence[Row]) -> str:
     """Return the paper's rows beside what the same settings save here within the accuracy budget."""
     chosen = [case for case in _present(rows) if all(_seeds(rows, case, method) for method in _PAPER)]
