@@ -50,7 +50,7 @@ from coppice_pruner.run.recovery import LEAST_STEP, adapted, fine_tunings_left, 
 from coppice_pruner.run.testbed import QUICK_PAIRS, Testbed
 from coppice_pruner.storage.weights import load_weights, memory_bytes
 from coppice_pruner.surgery import Blueprint, apply_plan, compose, find_groups, to_steps
-from coppice_pruner.training import SINGLE, Processes, Quality, evaluate, fine_tune
+from coppice_pruner.training import SINGLE, Processes, Quality, Teacher, evaluate, fine_tune
 
 FIRST_STEP, LARGEST_STEP = 0.25, 0.5
 """Share of what there is that a step removes, at first and at most, times the root of the energy that is left: the less
@@ -162,6 +162,8 @@ class Loop:
         self._dense, self._config, self._journal, self._processes = dense, config, journal, processes
         self._module = dense.module.to(device).eval()
         self._data = data.to(device)
+        distils = config.algorithm.distillation
+        self._teacher = Teacher(self._module, self._data.train, processes) if distils else None
         self._samples = self._data.evaluation.take(slice(_INVARIANT_SAMPLES)).inputs
         self._blueprint = Blueprint(find_groups(self._module, self._samples), self._samples)
         fine_tuning = config.algorithm.fine_tune
@@ -385,8 +387,7 @@ class Loop:
         self._journal.enter(Phase.FINE_TUNING, f"Step {number}: fine-tuning{times}; {share}")
         fine_tune(
             candidate, self._data, algorithm.fine_tune,
-            seed=algorithm.seed + 1 + before,
-            teacher=self._module if algorithm.distillation else None,
+            seed=algorithm.seed + 1 + before, teacher=self._teacher,
             processes=self._processes, on_epoch=lambda _epoch, _loss: self._journal.update(),
         )  # fmt: skip
         self._processes.follow(candidate)
@@ -401,7 +402,7 @@ class Loop:
         self._journal.enter(Phase.FINE_TUNING, f"Final fine-tuning of {algorithm.fine_tune.final_epochs} epochs", 0.8)
         model, quality = polish(
             standing.model, standing.quality, self._data, algorithm,
-            teacher=self._module, processes=self._processes, evaluate=self._evaluate,
+            teacher=self._teacher, processes=self._processes, evaluate=self._evaluate,
             on_epoch=lambda _epoch, _loss: self._journal.update(),
         )  # fmt: skip
         standing = dataclasses.replace(standing, model=model, quality=quality, polished=True)

@@ -10,7 +10,7 @@ from torch import nn
 
 from coppice_api.prunejob import Algorithm
 from coppice_pruner.data import Splits
-from coppice_pruner.training import DivergedError, Processes, Quality, fine_tune
+from coppice_pruner.training import DivergedError, Processes, Quality, Teacher, fine_tune
 
 # No fine-tuning of the loop has this seed: theirs are the spec's plus 1000 at most.
 _SEED_OFFSET = 2000
@@ -23,7 +23,7 @@ def polish(
     data: Splits,
     algorithm: Algorithm,
     *,
-    teacher: nn.Module,
+    teacher: Teacher | None,
     processes: Processes,
     evaluate: Callable[[nn.Module], Quality],
     on_epoch: Callable[[int, float], None],
@@ -34,8 +34,8 @@ def polish(
         model: Not changed.
         quality: Of the model.
         data: Training split.
-        algorithm: fineTune, distillation and seed of the spec.
-        teacher: The dense model, for distillation.
+        algorithm: fineTune and seed of the spec.
+        teacher: The dense model; None trains on targets only.
         processes: Those that share the work.
         evaluate: Gives the quality of a model.
         on_epoch: Told the epoch, counted from 1, and its mean loss.
@@ -45,7 +45,7 @@ def polish(
     try:
         fine_tune(
             candidate, data, settings,
-            seed=algorithm.seed + _SEED_OFFSET, teacher=teacher if algorithm.distillation else None,
+            seed=algorithm.seed + _SEED_OFFSET, teacher=teacher,
             processes=processes, on_epoch=on_epoch,
         )  # fmt: skip
     except DivergedError as error:

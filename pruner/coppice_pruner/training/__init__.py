@@ -4,6 +4,7 @@ from coppice_pruner.training.evaluate import Quality, evaluate
 from coppice_pruner.training.fine_tune import DivergedError, FineTuned, OutOfMemoryError, fine_tune
 from coppice_pruner.training.processes import SINGLE, Processes, end_lost, joined
 from coppice_pruner.training.randomness import seed_all, seeded
+from coppice_pruner.training.teacher import Teacher
 
 __all__ = [
     "SINGLE",
@@ -12,6 +13,7 @@ __all__ = [
     "OutOfMemoryError",
     "Processes",
     "Quality",
+    "Teacher",
     "end_lost",
     "evaluate",
     "fine_tune",

@@ -19,10 +19,12 @@ from coppice_pruner.tasks import Task
 from coppice_pruner.training.layout import convolves, laid_out, trained_layout
 from coppice_pruner.training.processes import SINGLE, Processes
 from coppice_pruner.training.randomness import seeded
+from coppice_pruner.training.teacher import Teacher
 
 _DISTILLATION_TEMPERATURE = 2.0
 _DISTILLATION_SHARE = 0.5
 _SEED_OF_RANK = 1_000_003
+_RECALIBRATION_SAMPLES = 4096
 _log = logging.getLogger(__name__)
 
 
@@ -50,7 +52,7 @@ def fine_tune(
     settings: FineTune,
     *,
     seed: int,
-    teacher: nn.Module | None = None,
+    teacher: Teacher | None = None,
     processes: Processes = SINGLE,
     on_epoch: Callable[[int, float], None] = lambda _epoch, _loss: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -65,7 +67,7 @@ def fine_tune(
         data: The training split is used.
         settings: Optimizer, schedule, rates and epochs of the spec.
         seed: Of the shuffling and of everything that layers draw.
-        teacher: The dense model; None trains on targets only.
+        teacher: The dense model, for this training split; None trains on targets only.
         processes: Those that share the work; each trains on its part of every batch, gradients are averaged.
         on_epoch: Told the epoch, counted from 1, and its mean loss.
         should_stop: Asked before every batch.
@@ -84,14 +86,14 @@ def fine_tune(
 
 
 def _fine_tune(
-    model: nn.Module, data: Splits, settings: FineTune, seed: int, teacher: nn.Module | None, processes: Processes,
+    model: nn.Module, data: Splits, settings: FineTune, seed: int, teacher: Teacher | None, processes: Processes,
     on_epoch: Callable[[int, float], None], should_stop: Callable[[], bool],
 ) -> FineTuned:  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     optimizer = _optimizer(model, settings)
     batches = -(-len(data.train) // settings.batch_size)
     schedule = _schedule(optimizer, settings, settings.epochs * batches)
-    step = _Step(model, teacher, data.task, settings, processes)
+    step = _Step(model, teacher, data, settings, processes)
     best, since_best, epoch = math.inf, 0, 0
     for epoch in range(1, settings.epochs + 1):
         model.train()
@@ -102,9 +104,7 @@ def _fine_tune(
                 return FineTuned(epoch - 1, step.micro_batch_size)
             optimizer.zero_grad(set_to_none=True)
             part = processes.part(chosen)
-            total += step.backward(
-                laid_out(data.train.take(part), model), processes.weight(len(part), len(chosen))
-            ) * len(chosen)
+            total += step.backward(part, processes.weight(len(part), len(chosen))) * len(chosen)
             if settings.gradient_clip_norm is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), float(settings.gradient_clip_norm))
             optimizer.step()
@@ -130,29 +130,30 @@ def _diverged(epoch: int) -> DivergedError:
 
 
 def recalibrate_batch_norm(model: nn.Module, samples: Samples, batch_size: int) -> None:
-    """Replace the running statistics of batch norms by those of some samples, in place.
+    """Replace the running statistics of batch norms by those of 4096 samples, or of all if there are fewer; in place.
 
     Running averages trail the weights by tens of batches, which is all that a brief fine-tuning has: on the digits one
     epoch left 98.7 % with trailing statistics and 99.3 % with these.
 
     Args:
         model: Left in eval mode.
-        samples: Of the training split.
+        samples: The training split. Those used are drawn, since the samples of a class may lie together.
         batch_size: Samples a batch.
 
-    Source: Wu and Johnson 2021, precise BatchNorm, arXiv:2105.07576.
+    Source: Wu and Johnson 2021, precise BatchNorm, arXiv:2105.07576, where a few thousand samples are enough.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
+    drawn = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0))[:_RECALIBRATION_SAMPLES]
     try:
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None
             norm.train()
         with torch.no_grad():
-            for batch in samples.batches(batch_size):
+            for batch in map(samples.take, drawn.split(batch_size)):
                 # A single sample has no variance.
                 if len(batch) > 1:
                     model(*batch.inputs)
@@ -166,21 +167,21 @@ class _Step:
     """Forward and backward of one batch, in as many parts as memory wants."""
 
     def __init__(
-        self, model: nn.Module, teacher: nn.Module | None, task: Task, settings: FineTune, processes: Processes
+        self, model: nn.Module, teacher: Teacher | None, data: Splits, settings: FineTune, processes: Processes
     ) -> None:
-        self._model, self._teacher, self._task, self._processes = model, teacher, task, processes
+        self._model, self._teacher, self._data, self._processes = model, teacher, data, processes
         self._device = next(model.parameters()).device
         self._bfloat16 = gains_from_bfloat16(model, self._device)
         self.micro_batch_size = min(settings.batch_size, settings.micro_batch_size or settings.batch_size)
 
-    def backward(self, batch: Samples, weight: float) -> float:
-        """Add a batch's gradients and return its mean loss, both times `weight`."""
+    def backward(self, chosen: Tensor, weight: float) -> float:
+        """Add the gradients of some training samples and return their mean loss, both times `weight`."""
         while True:
             try:
                 total = 0.0
-                for part in batch.batches(self.micro_batch_size):
+                for part in chosen.split(self.micro_batch_size):
                     with _autocast(self._device, enabled=self._bfloat16):
-                        loss = self._loss(part) * (weight * len(part) / len(batch))
+                        loss = self._loss(part) * (weight * len(part) / len(chosen))
                     loss.backward()
                     total += float(loss.detach())
                 self._processes.average_gradients(self._model)
@@ -191,20 +192,21 @@ class _Step:
                         f"fine-tuning one sample at a time does not fit into the memory of {self._device}: use "
                         "hardware with more of it (spec.hardware[].nodeSelector), or a smaller model"
                     ) from error
-                self.micro_batch_size = -(-min(self.micro_batch_size, len(batch)) // 2)
+                self.micro_batch_size = -(-min(self.micro_batch_size, len(chosen)) // 2)
                 _log.warning("out of memory: going on with %d samples at a time", self.micro_batch_size)
                 self._model.zero_grad(set_to_none=True)
                 if self._device.type == "cuda":
                     torch.cuda.empty_cache()
 
-    def _loss(self, batch: Samples) -> Tensor:
+    def _loss(self, chosen: Tensor) -> Tensor:
+        task, batch = self._data.task, laid_out(self._data.train.take(chosen), self._model)
+        # Before the student's pass, whose activations take the memory until `backward`.
+        wanted = None if self._teacher is None else self._teacher.answers(chosen, batch)
         outputs = self._model(*batch.inputs)
-        loss = self._task.loss(outputs, batch.targets)
-        if self._teacher is None:
+        loss = task.loss(outputs, batch.targets)
+        if wanted is None:
             return loss
-        with torch.no_grad():
-            wanted = self._teacher(*batch.inputs)
-        return (1 - _DISTILLATION_SHARE) * loss + _DISTILLATION_SHARE * _distance(outputs, wanted, self._task)
+        return (1 - _DISTILLATION_SHARE) * loss + _DISTILLATION_SHARE * _distance(outputs, wanted, task)
 
 
 def _distance(outputs: Tensor, wanted: Tensor, task: Task) -> Tensor:

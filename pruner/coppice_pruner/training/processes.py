@@ -84,6 +84,12 @@ class Processes:
         for gradient, piece in zip(gradients, flat.split([item.numel() for item in gradients]), strict=True):
             gradient.copy_(piece.view_as(gradient))
 
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Return the sum of the processes' tensors, each of one shape; in place."""
+        if self.count > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
     def mean(self, value: float) -> float:
         """Return the mean of a number over the processes."""
         if self.count == 1:

@@ -20,7 +20,7 @@ from coppice_pruner.models.attention import SelfAttention
 from coppice_pruner.run.budget import QualityBudget
 from coppice_pruner.run.loop import CPU_MULTIPLE, CUDA_MULTIPLE
 from coppice_pruner.run.recovery import LEAST_STEP, adapted, recover
-from coppice_pruner.training import Quality, evaluate, fine_tune
+from coppice_pruner.training import Quality, Teacher, evaluate, fine_tune
 
 FIRST_STEP, LARGEST_STEP = 0.2, 0.4
 """Share of the channels: about 36 % of a convolution's work, where the first step of Knapsack asks for 25 % of the
@@ -60,6 +60,7 @@ def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConf
     model, step = dense, FIRST_STEP
     spent = steps = 0
     works = _multiplications(dense, data)
+    teacher = Teacher(dense, data.train) if algorithm.distillation else None
     while steps < algorithm.max_iterations and (left := 2 * algorithm.max_iterations - spent) and step >= LEAST_STEP:
         share = step * (_multiplications(model, data) / works) ** 0.25
         candidate = step_of(setting, model, data, share, seed=algorithm.seed)
@@ -67,7 +68,7 @@ def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConf
         def tuned(again: int, candidate: nn.Module = candidate, before: int = spent) -> Quality:
             fine_tune(
                 candidate, data, algorithm.fine_tune,
-                seed=algorithm.seed + 1 + before + again, teacher=dense if algorithm.distillation else None,
+                seed=algorithm.seed + 1 + before + again, teacher=teacher,
             )  # fmt: skip
             return evaluate(candidate, data.evaluation, data.task)
 

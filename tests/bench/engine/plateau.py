@@ -27,7 +27,7 @@ from coppice_pruner.run.context import allocation_context
 from coppice_pruner.run.journal import Journal
 from coppice_pruner.run.loop import CPU_MULTIPLE, MIN_WIDTH, Loop
 from coppice_pruner.surgery import Blueprint, find_groups
-from coppice_pruner.training import evaluate, fine_tune
+from coppice_pruner.training import Teacher, evaluate, fine_tune
 from tests.bench.engine import cases, ours, rounds
 
 CASES = ("vgg-shapes100", "resnet-shapes100")
@@ -104,8 +104,9 @@ def _run(case: str, kind: str, run: int, quick: bool, costs: CostModel, director
         kept = {name: tuple(sorted(generator.sample(range(context.group(name).width), len(stays))))
                 for name, stays in kept.items()}  # fmt: skip
     model: nn.Module = blueprint.prune(dense.module, {}, kept)
+    teacher = Teacher(dense.module, data.train)
     for again in range(2):
-        fine_tune(model, data, algorithm.fine_tune, seed=SEED + 1 + 2 * run + again, teacher=dense.module)
+        fine_tune(model, data, algorithm.fine_tune, seed=SEED + 1 + 2 * run + again, teacher=teacher)
     widths = context.widths | {name: len(stays) for name, stays in kept.items()}
     return {
         "accuracy_ratio": evaluate(model, data.evaluation, data.task).accuracy_ratio,

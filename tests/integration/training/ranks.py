@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from coppice_api.prunejob import FineTune, Schedule
-from coppice_pruner.training import fine_tune, joined
+from coppice_pruner.training import SINGLE, Processes, Teacher, fine_tune, joined
 
 SETTINGS = FineTune(batch_size=25, epochs=2, learning_rate="0.01", schedule=Schedule.CONSTANT)
 """Batches of an odd number of samples: parts are not of one size."""
@@ -30,6 +30,16 @@ def plain() -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 24, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24 * 16, 10)
     )  # fmt: skip
+
+
+def taught(model: nn.Module, processes: Processes) -> None:
+    """Train towards another model's answers, which the processes ask for together."""
+    other = plain()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.5)
+    data = machine.data()
+    fine_tune(model, data, SETTINGS, seed=0, processes=processes, teacher=Teacher(other, data.train, processes))
 
 
 def with_ddp(model: nn.Module, rank: int, count: int) -> None:
@@ -71,7 +81,7 @@ def main() -> None:
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     models = {name: plain() for name in ("odd", "even", "ddp")}
     with joined() as processes:
-        fine_tune(models["odd"], machine.data(), SETTINGS, seed=0, processes=processes)
+        taught(models["odd"], processes)
         fine_tune(models["even"], machine.data(), EVEN, seed=0, processes=processes)
         with_ddp(models["ddp"], rank, count)
         for name, model in models.items():
@@ -81,7 +91,7 @@ def main() -> None:
     if rank == 0:
         os.environ["WORLD_SIZE"] = "1"
         alone = plain()
-        fine_tune(alone, machine.data(), SETTINGS, seed=0)
+        taught(alone, SINGLE)
         save_file(alone.state_dict(), directory / "alone.safetensors")
         pod(directory / "one", port)
 

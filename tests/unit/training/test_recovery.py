@@ -155,8 +155,8 @@ def test_the_final_epochs_are_kept_only_if_accuracy_does_not_fall(after: Quality
     weights = copy.deepcopy(model.state_dict())
     epochs: list[int] = []
     result, quality = polish(
-        model, before, FEW, Algorithm(fine_tune=FineTune(epochs=1, final_epochs=2), distillation=False),
-        teacher=model, processes=Processes(), evaluate=lambda _model: after,
+        model, before, FEW, Algorithm(fine_tune=FineTune(epochs=1, final_epochs=2)),
+        teacher=None, processes=Processes(), evaluate=lambda _model: after,
         on_epoch=lambda epoch, _loss: epochs.append(epoch),
     )  # fmt: skip
     assert epochs == [1, 2]
@@ -167,7 +167,7 @@ def test_the_final_epochs_are_kept_only_if_accuracy_does_not_fall(after: Quality
 def test_final_epochs_that_diverge_leave_the_model_as_it_was() -> None:
     model, before = Edge(), Quality(0.8, 0.3)
     result, quality = polish(
-        model, before, FEW, Algorithm(fine_tune=FineTune(final_epochs=2), distillation=False),
-        teacher=model, processes=Processes(), evaluate=lambda _model: before, on_epoch=lambda _epoch, _loss: None,
+        model, before, FEW, Algorithm(fine_tune=FineTune(final_epochs=2)),
+        teacher=None, processes=Processes(), evaluate=lambda _model: before, on_epoch=lambda _epoch, _loss: None,
     )  # fmt: skip
     assert (result, quality) == (model, before)

@@ -6,12 +6,12 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from coppice_api.prunejob import FineTune, Optimizer
 from coppice_pruner.data import digits
 from coppice_pruner.models import zoo
-from coppice_pruner.training import DivergedError, evaluate, fine_tune
+from coppice_pruner.training import DivergedError, Teacher, evaluate, fine_tune
 
 DATA = digits()
 
@@ -54,9 +54,34 @@ def test_a_teacher_is_followed_and_not_changed() -> None:
 
     alone, taught = small(), small()
     fine_tune(alone, DATA, FineTune(learning_rate="0.01"), seed=1)
-    fine_tune(taught, DATA, FineTune(learning_rate="0.01"), seed=1, teacher=teacher)
+    fine_tune(taught, DATA, FineTune(learning_rate="0.01"), seed=1, teacher=Teacher(teacher, DATA.train))
     assert distance(taught) < distance(alone)
     torch.testing.assert_close(teacher.state_dict(), before, rtol=0, atol=0)
+
+
+def test_a_teacher_is_asked_once_for_each_sample_whose_answer_is_no_larger_than_itself() -> None:
+    class Counting(nn.Module):
+        def __init__(self, repeats: int) -> None:
+            super().__init__()
+            self.asked, self._repeats = 0, repeats
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.asked += len(images)
+            return images.flatten(1)[:, :10].repeat(1, self._repeats)
+
+    student, samples = small(), len(DATA.train)
+    small_answers, large_answers = Counting(1), Counting(10)
+    teacher = Teacher(small_answers, DATA.train)
+    for seed in (0, 1):
+        fine_tune(student, DATA, FineTune(epochs=2), seed=seed, teacher=teacher)
+    assert small_answers.asked == samples + 1, "one to see how large an answer is"
+    chosen = torch.tensor([5, 3])
+    for module in (small_answers, large_answers):
+        batch = DATA.train.take(chosen)
+        asked = module.asked
+        answers = Teacher(module, DATA.train).answers(chosen, batch)
+        torch.testing.assert_close(answers, module(*batch.inputs), rtol=0, atol=0)
+        assert module.asked - asked == (samples + 1 if module is small_answers else 3) + len(chosen)
 
 
 def test_divergence_is_an_error_that_names_the_field() -> None:
