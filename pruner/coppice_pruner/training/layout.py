@@ -21,7 +21,7 @@ from coppice_pruner.data import Samples
 @contextlib.contextmanager
 def trained_layout(model: nn.Module) -> Iterator[None]:
     """Keep the weights of 2-d convolutions channels last inside, and contiguous again outside; in place."""
-    if not convolves(model):
+    if not _channels_last_trains(model):
         yield
         return
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -37,9 +37,27 @@ def trained_layout(model: nn.Module) -> Iterator[None]:
 
 def laid_out(samples: Samples, model: nn.Module) -> Samples:
     """Return samples whose images have the layout that `trained_layout` gave a model."""
-    if not convolves(model):
+    if not _channels_last_trains(model):
         return samples
     return dataclasses.replace(samples, inputs=tuple(_channels_last(item) for item in samples.inputs))
+
+
+def _channels_last_trains(model: nn.Module) -> bool:
+    """Return whether a model may be trained channels last.
+
+    On a CPU, oneDNN's gradient of a 1x1 convolution with a stride (a ResNet's shortcut) writes beyond its workspace
+    where images lie channels last and have fewer channels than fit a vector: the process dies, hangs, or gets wrong
+    gradients, and pruning makes such layers. Seen with torch 2.13 on AVX2; github.com/uxlfoundation/oneDNN/issues/6035.
+    """
+    least = 8 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 16
+    return convolves(model) and not any(
+        isinstance(layer, nn.Conv2d)
+        and set(layer.kernel_size) == {1}
+        and set(layer.stride) != {1}
+        and layer.in_channels // layer.groups < least
+        and layer.weight.device.type == "cpu"
+        for layer in model.modules()
+    )
 
 
 def _channels_last(item: Tensor) -> Tensor:

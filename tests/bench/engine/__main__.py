@@ -3,7 +3,7 @@
 Rounds run in one process a core, each with one thread, and all is kept in build/bench/engine: an interrupted benchmark
 goes on where it was. Models are measured when all rounds are done, one at a time. QUICK=1 does one seed with little
 effort; SEEDS=0,1 and CASES=vgg-shapes100 choose; DOCUMENT=1 writes docs/benchmarks, where rounds that were not run
-keep their rows; FINISHED=1 runs no more rounds and takes those there are.
+keep their rows, each with its commit and its machine; FINISHED=1 runs nothing more and takes what there is.
 """
 
 from __future__ import annotations
@@ -34,18 +34,22 @@ def main() -> None:
     workers = int(os.environ.get("WORKERS", os.cpu_count() or 1))
     begin = time.monotonic()
     chosen = os.environ.get("CASES", ",".join(cases.CASES)).split(",")
+    documented = _documented()
     rows = _rows(quick, seeds, chosen, workers)
+    if os.environ.get("DOCUMENT") == "1":
+        run = {_round(row) for row in rows}
+        rows = [*(row for row in documented.get("rows", []) if _round(row) not in run), *rows]
     result = {
         "about": {
             "command": f"make bench-engine{' QUICK=1' if quick else ''}",
             "machine": machine(), "torch": metadata.version("torch"),
-            "torch_pruning": metadata.version("torch-pruning"), "seeds": seeds, "quick": quick,
+            "torch_pruning": metadata.version("torch-pruning"), "quick": quick,
             "effort": vars(ours.QUICK if quick else ours.FULL), "budget_points": ours.BUDGET_POINTS,
         },
         "rows": rows,
-        "prediction": _kept("prediction", quick, prediction.bench),
-        "transformer": _kept("transformer", quick, transformer.bench),
-        "plateau": _kept("plateau", quick, functools.partial(plateau.bench, directory=_DIRECTORY)),
+        "prediction": _kept("prediction", quick, prediction.bench, documented),
+        "transformer": _kept("transformer", quick, transformer.bench, documented),
+        "plateau": _kept("plateau", quick, functools.partial(plateau.bench, directory=_DIRECTORY), documented),
         "loop": _loop(rows),
         "seconds": round(time.monotonic() - begin, 1),
     }  # fmt: skip
@@ -54,15 +58,18 @@ def main() -> None:
     print(f"==> {path}", flush=True)
     print(document.table(rows), flush=True)
     if os.environ.get("DOCUMENT") == "1":
-        document.write({**result, "rows": [*_rows_of_others(rows), *rows]}, _DOCUMENTS)
+        document.write(result, _DOCUMENTS)
 
 
-def _rows_of_others(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the documented rows of rounds that were not run this time; each names its commit."""
+def _documented() -> dict[str, Any]:
+    """Return what docs/benchmarks holds; the rows of rounds that are not run this time stay there."""
     path = _DOCUMENTS / "engine.json"
-    documented = json.loads(path.read_text())["rows"] if path.is_file() else []
-    run = {_round(row) for row in rows}
-    return [row for row in documented if _round(row) not in run]
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return found
+
+
+def _finished() -> bool:
+    return os.environ.get("FINISHED") == "1"
 
 
 def _round(row: dict[str, Any]) -> tuple[str, int, str]:
@@ -77,7 +84,7 @@ def _rows(quick: bool, seeds: list[int], chosen: list[str], workers: int) -> lis
         for methods in (rounds.COMPARED, others, (rounds.SCRATCH,))
         for seed in seeds for case in chosen for method in methods
     ]  # fmt: skip
-    if os.environ.get("FINISHED") == "1":
+    if _finished():
         tasks = [task for task in tasks if rounds.finished(task, _DIRECTORY)]
     done: dict[rounds.Round, dict[str, Any]] = {}
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -97,10 +104,14 @@ def _rows(quick: bool, seeds: list[int], chosen: list[str], workers: int) -> lis
     return [{**done[task], **measured.measure(task, _DIRECTORY)} for task in tasks]
 
 
-def _kept(name: str, quick: bool, bench: Callable[[bool], dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures of another benchmark, measured unless they were before."""
+def _kept(
+    name: str, quick: bool, bench: Callable[[bool], dict[str, Any]], documented: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Return the figures of another benchmark, measured unless they were before; None if they are to be had nowhere."""
     path = _DIRECTORY / f"{name}{'-quick' if quick else ''}.json"
     if not path.is_file():
+        if _finished():
+            return documented.get(name)
         rounds.write(path, {**bench(quick), "commit": machine()["commit"]})
     found: dict[str, Any] = json.loads(path.read_text())
     return found

@@ -30,14 +30,14 @@ def table(rows: Sequence[Row]) -> str:
 def write(result: dict[str, Any], directory: Path) -> None:
     """Write the document, its data and its pictures."""
     directory.mkdir(parents=True, exist_ok=True)
-    rows, about, luck = result["rows"], result["about"], result["plateau"]
+    rows, about = result["rows"], result["about"]
     machine, effort = about["machine"], about["effort"]
     (directory / "engine.json").write_text(json.dumps(result, indent=1) + "\n")
     parts = [
         "# Energy saved at an accuracy budget\n",
         f"Written by `DOCUMENT=1 {about['command']}` at {machine['time']}, commit {machine['commit']}: "
         f"{machine['cpu']}, one thread a process, Python {machine['python']}, torch {about['torch']}, Torch-Pruning "
-        f"{about['torch_pruning']}; seeds {', '.join(map(str, about['seeds']))}. Energy is **estimated** from CPU "
+        f"{about['torch_pruning']}. Energy is **estimated** from CPU "
         "time, so only ratios mean something. "
         f"Every method may keep {effort['max_iterations']} pruning steps and has {2 * effort['max_iterations']} "
         f"fine-tunings, of {effort['fine_tune_epochs']} epochs and the same for all, with the same rules for doing one "
@@ -45,7 +45,7 @@ def write(result: dict[str, Any], directory: Path) -> None:
         f"{about['budget_points']} points; the table shows how far it came. After a step that was taken back, Knapsack "
         "and PerJoule go on from what it had learned, all others from the weights before it. Dense and pruned models "
         "are both measured with batch norm folded, in interleaved windows. Intervals are 95 %, over all seeds.\n",
-        _commits(rows),
+        _origins(rows),
         table(rows),
     ]
     for case in cases.CASES:
@@ -62,12 +62,7 @@ def write(result: dict[str, Any], directory: Path) -> None:
         claims.leads_table(rows),
         "\nWhat was aimed at, before anything was measured:\n",
         claims.aims_table(rows),
-        "\n## How much of it is luck?\n",
-        f"Networks that lack {luck['cut']:.0%} of the dense model's predicted energy, cut from it at once and "
-        f"fine-tuned for {luck['epochs']} epochs: what Knapsack proposes with other orders of the training samples, "
-        "its widths with channels drawn at random, and widths drawn at random. Where these are no further apart than "
-        "one network is from itself, a lead is fine-tuning and luck.\n",
-        plateau.table(luck),
+        *_luck(result["plateau"]),
         "\n## What reproduces of the paper's Table 1\n",
         "The paper's models, data and GPU are not to be had, so figures need not agree; their order should. Here no "
         "setting may lose more than the budget, so what a setting would lose shows as what it does not save.\n",
@@ -78,19 +73,34 @@ def write(result: dict[str, Any], directory: Path) -> None:
         "weights.\n",
         claims.scratch_table(rows),
         "\n## Other figures of the same run\n",
-        *(_figures(result)),
+        *_figures(result),
     ]
     (directory / "engine.md").write_text("\n".join(parts) + "\n")
 
 
-def _commits(rows: Sequence[Row]) -> str:
-    """Return which commit the rounds are of, and which rounds an earlier one left that were not run again."""
+def _luck(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    return [
+        "\n## How much of it is luck?\n",
+        f"Networks that lack {found['cut']:.0%} of the dense model's predicted energy, cut from it at once and "
+        f"fine-tuned for {found['epochs']} epochs: what Knapsack proposes with other orders of the training samples, "
+        "its widths with channels drawn at random, and widths drawn at random. Where these are no further apart than "
+        "one network is from itself, a lead is fine-tuning and luck.\n",
+        plateau.table(found),
+    ]
+
+
+def _origins(rows: Sequence[Row]) -> str:
+    """Return of which commit the rounds are and where they were run, and which of them are others."""
     found: dict[str, set[str]] = {}
     for row in rows:
-        found.setdefault(row["commit"], set()).add(f"{row['method']} on {row['model']}")
-    most, *others = sorted(found, key=lambda commit: -len(found[commit]))
-    rest = "".join(f"; of commit {commit}: {', '.join(sorted(found[commit]))}" for commit in others)
-    return f"Rounds are of commit {most}{rest}.\n"
+        if row["method"] != "dense":
+            origin = f"commit {row['commit']}{', ' + row['cpu'] if 'cpu' in row else ''}"
+            found.setdefault(origin, set()).add(f"{row['method']} on {row['model']}, seed {row['seed']}")
+    most, *others = sorted(found, key=lambda origin: -len(found[origin]))
+    rest = "".join(f"\n- {origin}: {'; '.join(sorted(found[origin]))}" for origin in others)
+    return f"Rounds are of {most}{', except:' if others else '.'}\n{rest}\n"
 
 
 def picture(case: str, rows: Sequence[Row]) -> str:

@@ -17,7 +17,7 @@ from torch import nn
 from coppice_pruner.data import Splits
 from coppice_pruner.deployment import folded
 from coppice_pruner.measurement import Comparison, average, compare, model_workload, one_thread
-from coppice_pruner.meters.estimate import open_estimate
+from coppice_pruner.meters.estimate import cpu_name, open_estimate
 from tests.bench.engine import rounds
 
 BATCH_SIZE = 32
@@ -45,6 +45,7 @@ def measure(task: rounds.Round, directory: Path) -> dict[str, Any]:
         "latency_speedup_ratio": average(many.dense).latency_seconds / average(many.pruned).latency_seconds,
         # The same electricity runs both.
         "carbon_reduction_ratio": many.energy_reduction_ratio,
+        "cpu": f"{cpu_name()} with {torch.backends.cpu.get_cpu_capability()}",
         "single": _saved(_compare(dense.module, pruned, data, 1, quick=task.quick)),
     }
     rounds.write(path, figures)
