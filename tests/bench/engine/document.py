@@ -92,15 +92,24 @@ def _luck(found: dict[str, Any] | None) -> list[str]:
 
 
 def _origins(rows: Sequence[Row]) -> str:
-    """Return of which commit the rounds are and where they were run, and which of them are others."""
-    found: dict[str, set[str]] = {}
+    """Return of which commit the rounds are and where they were run: not always all of one, nor on one machine."""
+    seeds: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
         if row["method"] != "dense":
-            origin = f"commit {row['commit']}{', ' + row['cpu'] if 'cpu' in row else ''}"
-            found.setdefault(origin, set()).add(f"{row['method']} on {row['model']}, seed {row['seed']}")
-    most, *others = sorted(found, key=lambda origin: -len(found[origin]))
-    rest = "".join(f"\n- {origin}: {'; '.join(sorted(found[origin]))}" for origin in others)
-    return f"Rounds are of {most}{', except:' if others else '.'}\n{rest}\n"
+            origin = f"Commit {row['commit']}{', ' + row['cpu'] if 'cpu' in row else ''}"
+            seeds.setdefault((origin, row["model"], row["method"]), []).append(str(row["seed"]))
+    found: dict[str, dict[str, list[str]]] = {}
+    for (origin, model, method), of in seeds.items():
+        found.setdefault(origin, {}).setdefault(f"{model}, seeds {', '.join(of)}", []).append(method)
+    lines = [
+        f"- {origin}: " + "; ".join(f"{where}: {', '.join(methods)}" for where, methods in rounds_there.items())
+        for origin, rounds_there in found.items()
+    ]
+    return (
+        "Rounds, each under the rules of its commit; methods are compared on the seeds that both have:\n\n"
+        + "\n".join(lines)
+        + "\n"
+    )
 
 
 def picture(case: str, rows: Sequence[Row]) -> str:
