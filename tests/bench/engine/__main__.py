@@ -119,7 +119,8 @@ def _kept(
 
 def _loop(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return which share of the runs' wall time was fine-tuning and evaluation."""
-    phases = [row["phase_seconds"] for row in rows if row["method"] == "knapsack"]
+    # A round that was paused has none.
+    phases = [row["phase_seconds"] for row in rows if row["method"] == "knapsack" and "phase_seconds" in row]
     spent = sum(phase.get(name, 0.0) for phase in phases for name in _SPENT_ON_PRUNING)
     whole = sum(sum(phase.values()) for phase in phases)
     return {"fine_tune_and_evaluate_share_ratio": spent / whole if whole else None}
