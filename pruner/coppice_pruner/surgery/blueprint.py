@@ -41,7 +41,7 @@ class Blueprint:
             kept: Of the dense model's channels; a group left out has all.
         """
         before = removed_places(
-            (group, sorted(set(range(group.width)).difference(kept[group.name])))
+            (group, removed_channels(group, kept[group.name], may_drop=True))
             for group in self.groups
             if group.name in kept
         )

@@ -16,7 +16,7 @@ from coppice_api.prunejob import FineTune, Optimizer, Schedule
 from coppice_pruner.data import Samples, Splits
 from coppice_pruner.errors import PrunerError
 from coppice_pruner.tasks import Task
-from coppice_pruner.training.layout import convolves, laid_out, trained_layout
+from coppice_pruner.training.layout import channels_last, convolves, trained_layout, trains_channels_last
 from coppice_pruner.training.processes import SINGLE, Processes
 from coppice_pruner.training.randomness import seeded
 from coppice_pruner.training.teacher import Teacher
@@ -172,6 +172,7 @@ class _Step:
         self._model, self._teacher, self._data, self._processes = model, teacher, data, processes
         self._device = next(model.parameters()).device
         self._bfloat16 = gains_from_bfloat16(model, self._device)
+        self._channels_last = trains_channels_last(model)
         self.micro_batch_size = min(settings.batch_size, settings.micro_batch_size or settings.batch_size)
 
     def backward(self, chosen: Tensor, weight: float) -> float:
@@ -199,7 +200,8 @@ class _Step:
                     torch.cuda.empty_cache()
 
     def _loss(self, chosen: Tensor) -> Tensor:
-        task, batch = self._data.task, laid_out(self._data.train.take(chosen), self._model)
+        task, batch = self._data.task, self._data.train.take(chosen)
+        batch = channels_last(batch) if self._channels_last else batch
         # Before the student's pass, whose activations take the memory until `backward`.
         wanted = None if self._teacher is None else self._teacher.answers(chosen, batch)
         outputs = self._model(*batch.inputs)

@@ -21,7 +21,7 @@ from coppice_pruner.data import Samples
 @contextlib.contextmanager
 def trained_layout(model: nn.Module) -> Iterator[None]:
     """Keep the weights of 2-d convolutions channels last inside, and contiguous again outside; in place."""
-    if not _channels_last_trains(model):
+    if not trains_channels_last(model):
         yield
         return
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -35,14 +35,12 @@ def trained_layout(model: nn.Module) -> Iterator[None]:
                 tensor.data = tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
-def laid_out(samples: Samples, model: nn.Module) -> Samples:
-    """Return samples whose images have the layout that `trained_layout` gave a model."""
-    if not _channels_last_trains(model):
-        return samples
+def channels_last(samples: Samples) -> Samples:
+    """Return samples whose images have the layout that `trained_layout` gives the weights."""
     return dataclasses.replace(samples, inputs=tuple(_channels_last(item) for item in samples.inputs))
 
 
-def _channels_last_trains(model: nn.Module) -> bool:
+def trains_channels_last(model: nn.Module) -> bool:
     """Return whether a model may be trained channels last.
 
     On a CPU, oneDNN's gradient of a 1x1 convolution with a stride (a ResNet's shortcut) writes beyond its workspace

@@ -34,9 +34,9 @@ def main() -> None:
     workers = int(os.environ.get("WORKERS", os.cpu_count() or 1))
     begin = time.monotonic()
     chosen = os.environ.get("CASES", ",".join(cases.CASES)).split(",")
-    documented = _documented()
+    documented, documents = _documented(), os.environ.get("DOCUMENT") == "1"
     rows = _rows(quick, seeds, chosen, workers)
-    if os.environ.get("DOCUMENT") == "1":
+    if documents:
         run = {_round(row) for row in rows}
         rows = [*(row for row in documented.get("rows", []) if _round(row) not in run), *rows]
     result = {
@@ -57,7 +57,7 @@ def main() -> None:
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"==> {path}", flush=True)
     print(document.table(rows), flush=True)
-    if os.environ.get("DOCUMENT") == "1":
+    if documents:
         document.write(result, _DOCUMENTS)
 
 
