@@ -52,6 +52,8 @@ def registry() -> Iterator[str]:
 
 
 def _run(*arguments: str) -> str:
+    # What Go says of fetching, the first time on a machine, would stand among what the program says.
+    subprocess.run([str(binaries.go()), "mod", "download"], cwd=_HERE, check=True, timeout=MANY_SECONDS)
     return _said([str(binaries.go()), *arguments])
 
 

@@ -224,10 +224,12 @@ def test_the_operator_is_killed_and_comes_back(world: World) -> None:
     world.until(world.jobs, "the Job")
     world.operator.restart()
     finish_ready(world)
-    writes = len(world.proxy.writes)
+    # It follows the status that says Ready.
+    world.until(lambda: "TargetMet" in world.events(), "the Event")
+    writes = [write.kind for write in world.proxy.writes]
     world.operator.restart()
     world.until(lambda: world.operator.ready() and world.operator.passes() > 0, "a pass over what is settled")
-    assert len(world.proxy.writes) == writes
+    assert [write.kind for write in world.proxy.writes] == writes
 
 
 def test_two_operators_at_once_make_one_job(world: World) -> None:
