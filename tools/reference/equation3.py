@@ -71,6 +71,10 @@ class Chain:
         """Return `predict` at several widths of one group."""
         return [self.predict({**widths, group: choice}) for choice in choices]
 
+    def predict_each(self, widths: Widths, others: Widths) -> list[float]:
+        """Return `predict` for each of several groups at another width."""
+        return [self.predict({**widths, group: width}) for group, width in others.items()]
+
     def predict_seconds(self, widths: Widths) -> float:
         """Return seconds as if a joule took one."""
         return self.predict(widths)

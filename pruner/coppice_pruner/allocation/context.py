@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ class EnergyModel(Protocol):
 
     def predict_choices(self, widths: Widths, group: str, choices: Sequence[int]) -> Sequence[float]:
         """Return `predict` for each of several widths of one group, the others as given."""
+        ...
+
+    def predict_each(self, widths: Widths, others: Widths) -> Sequence[float]:
+        """Return `predict` for each of several groups at another width, alone; all else as given."""
         ...
 
     def predict_seconds(self, widths: Widths) -> float:
@@ -93,7 +98,8 @@ class GroupState:
         are dear: so it was on networks that were fine-tuned after every cut. Losses add up over groups.
         """
         strength = sorted((sum(self.scores[channel] ** 2 for channel in atom) for atom in self.atoms), reverse=True)
-        total = math.fsum(strength)
+        kept_strengths = list(itertools.accumulate(strength, initial=0.0))
+        total = kept_strengths[-1]
         result = []
         for width in choices:
             if not width:
@@ -101,7 +107,7 @@ class GroupState:
                 result.append(self.drop_loss)
                 continue
             even = width / self.width
-            kept = math.fsum(strength[: width // len(self.atoms[0])]) / total if total else even
+            kept = kept_strengths[width // len(self.atoms[0])] / total if total else even
             share = (1 - PRIOR_SHARE) * kept + PRIOR_SHARE * even
             result.append(self.sensitivity * max(0.0, 1 / share - 1))
         return tuple(result)

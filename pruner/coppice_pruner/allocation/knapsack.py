@@ -29,6 +29,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from coppice_api.prunejob import Saliency
 from coppice_pruner.allocation.context import STEP_SHARE, AllocationContext, Kept
 
@@ -61,10 +63,11 @@ class Knapsack:
         far as these are in doubt, and the one whose answers are nearest to the model's is proposed.
         """
         budget, limit, above = context.budget(step), context.latency_limit(step), context.refused_joules()
-        first = self.solve(context, budget, limit, above_joules=above)
+        problem = _Problem(context)
+        first = self._solved(problem, budget, limit, above)
         if context.moved is None or context.energy.predict(first) > budget:
             return context.kept(first)
-        problem, generator = _Problem(context), random.Random(0)  # noqa: S311
+        generator = random.Random(0)  # noqa: S311
         doubted = (problem.doubted(generator) for _ in range(TRIES - 1))
         others = (problem.near(budget, limit, above_joules=above) for problem in doubted)
         found = {tuple(sorted(item.items())): context.kept(item) for item in (first, *others) if item is not None}
@@ -86,7 +89,11 @@ class Knapsack:
             limit_seconds: A batch may take no longer; None for no limit.
             above_joules: Per inference; networks that cost no more are known to be too small.
         """
-        problem = _Problem(context)
+        return self._solved(_Problem(context), budget_joules, limit_seconds, above_joules)
+
+    def _solved(
+        self, problem: _Problem, budget_joules: float, limit_seconds: float | None, above_joules: float
+    ) -> dict[str, int]:
         if math.prod(len(choices) for choices in problem.choices) <= self.exact_combinations:
             candidates = problem.all_candidates()
         else:
@@ -101,7 +108,7 @@ class Knapsack:
             if candidate.energy <= budget_joules and better and problem.in_time(candidate, limit_seconds):
                 best = candidate
         chosen = best or cheapest
-        return problem.widths(chosen.indices) if chosen else context.widths
+        return problem.widths(chosen.indices if chosen else problem.full)
 
     def after_rollback(self, context: AllocationContext) -> None:
         """Do nothing: the loop halves the step."""
@@ -200,10 +207,8 @@ class _Problem:
             before = tuple(now)
             for position, name in enumerate(self.names):
                 energies = self.energy.predict_choices(self.widths(tuple(now)), name, self.choices[position])
-                losses = self.losses[position]
-                now[position] = min(
-                    range(len(losses)), key=lambda index: (losses[index] + price * energies[index], index)
-                )
+                # Of equals the first.
+                now[position] = int(np.argmin(np.add(self.losses[position], np.multiply(price, energies))))
             if tuple(now) == before:
                 break
         return tuple(now)
@@ -212,20 +217,18 @@ class _Problem:
         """Widen one group at a time, most saliency for a joule first, while the energy stays below a bound."""
         here = start
         while True:
-            best: tuple[float, int, float] | None = None
-            widths = self.widths(here.indices)
-            for position, index in enumerate(here.indices):
-                if index == self.full[position]:
-                    continue
-                gain = self.losses[position][index] - self.losses[position][index + 1]
-                wider = self.choices[position][index + 1]
-                energy = self.energy.predict_choices(widths, self.names[position], [wider])[0]
+            positions = [place for place, index in enumerate(here.indices) if index < self.full[place]]
+            wider = {self.names[place]: self.choices[place][here.indices[place] + 1] for place in positions}
+            best: tuple[float, int] | None = None
+            energies = self.energy.predict_each(self.widths(here.indices), wider)
+            for position, energy in zip(positions, energies, strict=True):
                 if energy < below_joules:
-                    rate = gain / max(energy - here.energy, 1e-300)
-                    best = max(best, (rate, -position, energy)) if best else (rate, -position, energy)
+                    losses, index = self.losses[position], here.indices[position]
+                    rate = (losses[index] - losses[index + 1]) / max(energy - here.energy, 1e-300)
+                    best = max(best, (rate, -position)) if best else (rate, -position)
             if best is None:
                 return
-            position = -best[1]
-            indices = tuple(value + 1 if place == position else value for place, value in enumerate(here.indices))
+            chosen = -best[1]
+            indices = tuple(value + 1 if place == chosen else value for place, value in enumerate(here.indices))
             here = self.candidate(indices)
             yield here

@@ -143,9 +143,13 @@ class CostModel:
 
     def predict_choices(self, widths: Mapping[str, int], group: str, choices: Sequence[int]) -> tuple[float, ...]:
         """Return `predict` for each of several widths of one group, the others as given."""
-        _, now, then = self._lookup.choices(widths, group, choices)
-        others = float(self._lookup.joules(widths).sum() - now.sum())
+        now, touched, then = self._lookup.choices(widths, group, choices)
+        others = float(now.sum() - now[touched].sum())
         return tuple((self.scale * (others + then.sum(axis=1)) + self.rest_joules).tolist())
+
+    def predict_each(self, widths: Mapping[str, int], others: Mapping[str, int]) -> tuple[float, ...]:
+        """Return `predict` for each of several groups at another width, alone; all else as given."""
+        return tuple((self.scale * self._lookup.each(widths, others) + self.rest_joules).tolist())
 
     def predict_seconds(self, widths: Mapping[str, int]) -> float:
         """Return the latency of one batch in seconds."""
@@ -155,9 +159,9 @@ class CostModel:
         self, widths: Mapping[str, int], group: str, choices: Sequence[int]
     ) -> tuple[float, ...]:
         """Return `predict_seconds` for each of several widths of one group, the others as given."""
-        touched, now, then = self._lookup.choices(widths, group, choices)
+        now, touched, then = self._lookup.choices(widths, group, choices)
         slow = self._seconds_per_joule[touched]
-        others = self._layers_seconds(widths) - float(now @ slow)
+        others = float(now @ self._seconds_per_joule - now[touched] @ slow)
         return tuple((self.seconds_scale * (others + then @ slow) + self.rest_seconds).tolist())
 
     def group_energy(self, widths: Mapping[str, int], group: str) -> float:

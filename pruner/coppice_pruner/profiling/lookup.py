@@ -54,6 +54,8 @@ class Lookup:
         self._begin = np.concatenate(([0], np.cumsum([len(item) for item in values])))[:-1].astype(np.intp)
         touched = (self._reads.times != 0) | (self._writes.times != 0)
         self._touched = [np.flatnonzero(touched[:, index]) for index in range(len(self._built))]
+        # All of these in a row, and whose they are.
+        self._all_owners, self._all_touched = np.nonzero(touched.T)
         self._last: _State | None = None
 
     def joules(self, widths: Mapping[str, int]) -> _Floats:
@@ -62,18 +64,38 @@ class Lookup:
 
     def choices(
         self, widths: Mapping[str, int], group: str, choices: Sequence[int]
-    ) -> tuple[_Integers, _Floats, _Floats]:
+    ) -> tuple[_Floats, _Integers, _Floats]:
         """Return what changes with the width of one group, the others as given.
 
         Returns:
-            The layers it touches, shape (T,), their joules at `widths`, shape (T,), and at each choice, shape (C, T).
+            As `joules`, the layers that the group touches, shape (T,), and their joules at each choice, shape (C, T).
         """
         state, index = self._state(widths), self._position[group]
         touched = self._touched[index]
         more = np.array(choices, dtype=np.intp)[:, None] - state.widths[index]
         reads = state.reads[touched] + more * self._reads.times[touched, index]
         writes = state.writes[touched] + more * self._writes.times[touched, index]
-        return touched, state.joules[touched], self._energies(touched, reads, writes)
+        return state.joules, touched, self._energies(touched, reads, writes)
+
+    def each(self, widths: Mapping[str, int], others: Mapping[str, int]) -> _Floats:
+        """Return the energy of all layers when one group alone has another width, for several groups in turn.
+
+        Args:
+            widths: Of all groups.
+            others: The other width of each group that is asked about.
+
+        Returns:
+            In joules per inference, not scaled, in the order of `others`.
+        """
+        state, touched, owners = self._state(widths), self._all_touched, self._all_owners
+        more = np.zeros(len(self._built), dtype=np.intp)
+        asked = [self._position[name] for name in others]
+        more[asked] = [width - state.widths[index] for index, width in zip(asked, others.values(), strict=True)]
+        reads = state.reads[touched] + more[owners] * self._reads.times[touched, owners]
+        writes = state.writes[touched] + more[owners] * self._writes.times[touched, owners]
+        changes = self._energies(touched, reads, writes) - state.joules[touched]
+        result: _Floats = state.joules.sum() + np.bincount(owners, changes, minlength=len(more))[asked]
+        return result
 
     def _state(self, widths: Mapping[str, int]) -> _State:
         now = tuple([widths.get(name, width) for name, width in self._built.items()])

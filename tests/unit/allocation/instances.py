@@ -30,6 +30,9 @@ class ChainEnergy:
     def predict_choices(self, widths: Mapping[str, int], group: str, choices: Sequence[int]) -> list[float]:
         return [self.predict({**widths, group: choice}) for choice in choices]
 
+    def predict_each(self, widths: Mapping[str, int], others: Mapping[str, int]) -> list[float]:
+        return [self.predict({**widths, group: width}) for group, width in others.items()]
+
     def predict_seconds(self, widths: Mapping[str, int]) -> float:
         """Without overheads: latency and energy do not agree on what is cheap."""
         return self.predict(widths) - sum(self.overheads)
