@@ -9,8 +9,11 @@ masks and control flow do not matter.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 from coppice_pruner.surgery.branch import tensors
 from coppice_pruner.surgery.layers import is_layer, is_linear, layer_widths
 
+_NONE: Mapping[str, Any] = MappingProxyType({})
 _TRIED = 3
 """Channels of each layer that are changed. The invariant catches a layer whose channels behave differently."""
 
@@ -43,7 +47,7 @@ def find_passages(
         without: Modules that are part of something else, such as attention.
     """
     sample = tuple(item[:1] for item in example_inputs)
-    clean = _inputs_of_layers(model, sample, {}, {})
+    clean = _run(model, sample)
     readers = {
         name: found
         for name, module in model.named_modules()
@@ -62,7 +66,19 @@ def find_passages(
     )
 
 
-Recorded = dict[str, list[Tensor]]
+@dataclass(frozen=True)
+class _Pass:
+    """What one forward pass showed, in the order in which layers were called."""
+
+    given: dict[str, list[Tensor]] = field(default_factory=dict)
+    """To every layer, once for each call; under "" what the model gave."""
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+    """Of every layer, of its last call."""
+
+    def before(self, name: str) -> dict[str, Tensor]:
+        """Return the outputs of layers that were called once, and before another one."""
+        earlier = itertools.takewhile(lambda other: other != name, self.given)
+        return {other: self.outputs[other] for other in earlier if len(self.given[other]) == 1}
 
 
 def _width(model: nn.Module, name: str) -> int:
@@ -82,16 +98,16 @@ def _disturbed(output: Tensor) -> Tensor:
     return changed
 
 
-def _readers(model: nn.Module, sample: tuple[Tensor, ...], name: str, clean: Recorded) -> tuple[str, ...]:
+def _readers(model: nn.Module, sample: tuple[Tensor, ...], name: str, clean: _Pass) -> tuple[str, ...]:
     """Return the layers whose inputs differ in just the channels that a layer's output was changed in."""
     width = _width(model, name)
-    if width < _TRIED or len(clean.get(name, ())) != 1:
+    if width < _TRIED or len(clean.given.get(name, ())) != 1:
         return ()
     readers: list[str] = []
 
     def mixed(other: str, given: Tensor) -> bool:
         """Note a reader; return whether channels have met here, behind which none is looked for."""
-        before = clean[other]
+        before = clean.given[other]
         if len(before) == 1 and before[0].shape == given.shape and torch.equal(before[0], given):
             return False
         if not _reads_one_to_one(before, given, model, other, width):
@@ -99,22 +115,22 @@ def _readers(model: nn.Module, sample: tuple[Tensor, ...], name: str, clean: Rec
         readers.append(other)
         return False
 
-    _inputs_of_layers(model, sample, {name: _disturbed}, {}, until=mixed)
+    _run(model, sample, {name: _disturbed}, replayed=clean.before(name), until=mixed)
     return tuple(readers)
 
 
 def _only_read_there(
-    model: nn.Module, sample: tuple[Tensor, ...], readers: Mapping[str, tuple[str, ...]], clean: Recorded
+    model: nn.Module, sample: tuple[Tensor, ...], readers: Mapping[str, tuple[str, ...]], clean: _Pass
 ) -> bool:
     """Return whether nothing else changes with these layers, their readers given what they read before.
 
     Nor may what the model gives, where no layer looks.
     """
-    held = {reader: clean[reader][0] for found in readers.values() for reader in found}
-    rest = _inputs_of_layers(model, sample, dict.fromkeys(readers, _disturbed), held)
+    held = {reader: clean.given[reader][0] for found in readers.values() for reader in found}
+    rest = _run(model, sample, dict.fromkeys(readers, _disturbed), held)
     return all(
-        other in held or all(torch.equal(one, two) for one, two in zip(clean[other], values, strict=True))
-        for other, values in rest.items()
+        other in held or all(torch.equal(one, two) for one, two in zip(clean.given[other], values, strict=True))
+        for other, values in rest.given.items()
     )
 
 
@@ -135,36 +151,64 @@ class _EnoughError(Exception):
     """Ends a forward pass of which the rest is of no interest."""
 
 
-def _inputs_of_layers(
+def _run(
     model: nn.Module,
     inputs: tuple[Tensor, ...],
-    changed: dict[str, Callable[[Tensor], Tensor]],
-    held: dict[str, Tensor],
+    changed: Mapping[str, Callable[[Tensor], Tensor]] = _NONE,
+    held: Mapping[str, Tensor] = _NONE,
+    *,
+    replayed: Mapping[str, Tensor] = _NONE,
     until: Callable[[str, Tensor], bool] = lambda _name, _given: False,
-) -> Recorded:
-    """Return what every layer was given, and under "" what the model gave; some outputs changed, some inputs held.
+) -> _Pass:
+    """Return what a forward pass shows when some outputs are changed and some inputs held.
 
-    The pass ends at the first layer for whose name and input `until` holds.
+    Args:
+        model: In eval mode; not changed.
+        inputs: One batch.
+        changed: Layers, with what changes the output.
+        held: Layers, with what they are given instead.
+        replayed: Layers that are not run, with their outputs.
+        until: The pass ends at the first layer for whose name and input this holds.
     """
-    given: Recorded = {}
-    handles = []
-    for name, module in model.named_modules():
-        if not is_layer(module):
-            continue
+    seen = _Pass()
+    with contextlib.ExitStack() as stack:
 
-        def before(_module: nn.Module, arguments: tuple[Tensor, ...], name: str = name) -> tuple[Tensor, ...] | None:
-            given.setdefault(name, []).append(arguments[0].detach())
+        def before(name: str, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+            seen.given.setdefault(name, []).append(arguments[0].detach())
             if until(name, arguments[0]):
                 raise _EnoughError
             return (held[name],) if name in held else None
 
-        handles.append(module.register_forward_pre_hook(before))
-        if name in changed:
-            handles.append(module.register_forward_hook(lambda _m, _i, output, name=name: changed[name](output)))
-    try:
+        def after(name: str, output: Tensor) -> Tensor:
+            output = changed[name](output) if name in changed else output
+            # Activations may work in place.
+            seen.outputs[name] = output.clone()
+            return output
+
+        for name, module in model.named_modules():
+            if not is_layer(module):
+                continue
+            for handle in (
+                module.register_forward_pre_hook(lambda _m, arguments, name=name: before(name, arguments)),
+                module.register_forward_hook(lambda _m, _arguments, output, name=name: after(name, output)),
+            ):
+                stack.callback(handle.remove)
+            if name in replayed:
+                stack.enter_context(_replayed(module, replayed[name]))
         with torch.no_grad(), contextlib.suppress(_EnoughError):
-            given[""] = list(tensors(model(*inputs)))
+            seen.given[""] = list(tensors(model(*inputs)))
+    return seen
+
+
+@contextlib.contextmanager
+def _replayed(module: nn.Module, output: Tensor) -> Iterator[None]:
+    """Have a module answer without computing."""
+    own = module.__dict__.get("forward")
+    module.forward = lambda *_arguments, **_options: output.clone()
+    try:
+        yield
     finally:
-        for handle in handles:
-            handle.remove()
-    return given
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own
