@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -13,12 +13,16 @@ from coppice_api.prunejob import Saliency
 from coppice_pruner.allocation import AllocationContext, Allocator, GroupState, Kept, Widths
 from coppice_pruner.data import Samples, Splits
 from coppice_pruner.profiling import CostModel
-from coppice_pruner.saliency import divergences, hessian_scores, l2_scores, taylor_scores
+from coppice_pruner.saliency import Divergences, hessian_scores, l2_scores, taylor_scores
 from coppice_pruner.surgery import ChannelGroup
+from coppice_pruner.training import trained_layout
 
 _BATCHES, _BATCH_SIZE = 8, 64
 _SENSITIVITY_SAMPLES = 256
 _SENSITIVITY_PRIOR = 0.25
+_Cut = Mapping[str, Sequence[int]]
+"""For each group that loses some channels, which."""
+_Moves = Callable[[Sequence[_Cut]], Sequence[float]]
 
 
 def allocation_context(
@@ -59,8 +63,9 @@ def allocation_context(
             inputs = [batch.inputs for batch in samples.batches(_BATCH_SIZE)]
             scores = hessian_scores(model, groups, inputs, seed=seed, logits=data.task.logits)
         case _:
-            batches = [(batch.inputs, batch.targets) for batch in samples.batches(_BATCH_SIZE)]
-            scores = taylor_scores(model, groups, batches, data.task.loss)
+            with trained_layout(model) as laid_out:
+                batches = [(batch.inputs, batch.targets) for batch in laid_out(samples).batches(_BATCH_SIZE)]
+                scores = taylor_scores(model, groups, batches, data.task.loss)
     states = tuple(
         GroupState(
             group.name, tuple(scores[group.name].tolist()), cost_model.built_widths[group.name], group.atoms,
@@ -68,8 +73,9 @@ def allocation_context(
         )
         for group in groups
     )  # fmt: skip
+    moves = _moves(model, groups, samples.take(slice(_SENSITIVITY_SAMPLES)), logits=data.task.logits)
     if allocator.compares_groups:
-        states = _with_sensitivity(model, groups, states, samples, logits=data.task.logits)
+        states = _with_sensitivity(groups, states, moves)
     return AllocationContext(
         states,
         cost_model,
@@ -78,12 +84,24 @@ def allocation_context(
         dropped=dropped,
         max_seconds=max_seconds,
         refused=tuple(refused),
-        moved=_moves(model, groups, samples, logits=data.task.logits),
+        moved=lambda networks: moves([_cut(groups, kept) for kept in networks]),
     )
 
 
+def _moves(model: nn.Module, groups: Sequence[ChannelGroup], samples: Samples, *, logits: bool) -> _Moves:
+    """Return what says of several cuts how far each moves the answers to some samples, before any fine-tuning."""
+    with trained_layout(model) as laid_out:
+        divergences = Divergences(model, groups, laid_out(samples).inputs, logits=logits)
+
+    def moves(cuts: Sequence[_Cut]) -> Sequence[float]:
+        with trained_layout(model):
+            return divergences.of(cuts)
+
+    return moves
+
+
 def _with_sensitivity(
-    model: nn.Module, groups: Sequence[ChannelGroup], states: Sequence[GroupState], samples: Samples, *, logits: bool
+    groups: Sequence[ChannelGroup], states: Sequence[GroupState], moves: _Moves
 ) -> tuple[GroupState, ...]:
     """Return the states with how much each group moves the answers, and what dropping it costs on the same scale.
 
@@ -95,8 +113,8 @@ def _with_sensitivity(
     strong = {state.name: state.strongest(len(state.atoms[0]) * (len(state.atoms) // 2)) for state in states}
     halves = {state.name: _without(state.width, strong[state.name]) for state in states if strong[state.name]}
     wholes = {group.name: range(group.width) for group in groups if group.droppable}
-    cuts: list[dict[str, Sequence[int]]] = [{name: gone} for cut in (halves, wholes) for name, gone in cut.items()]
-    moved = divergences(model, groups, cuts, samples.take(slice(_SENSITIVITY_SAMPLES)).inputs, logits=logits)
+    cuts: list[_Cut] = [{name: gone} for cut in (halves, wholes) for name, gone in cut.items()]
+    moved = moves(cuts)
     halved = dict(zip(halves, moved[: len(halves)], strict=True))
     dropped = dict(zip(wholes, moved[len(halves) :], strict=True))
     rates = {
@@ -115,17 +133,8 @@ def _with_sensitivity(
     )
 
 
-def _moves(
-    model: nn.Module, groups: Sequence[ChannelGroup], samples: Samples, *, logits: bool
-) -> Callable[[Sequence[Kept]], Sequence[float]]:
-    """Return what says of several networks how far each one's answers are from the model's, before any fine-tuning."""
-
-    def moved(networks: Sequence[Kept]) -> Sequence[float]:
-        widths = {group.name: group.width for group in groups}
-        cuts = [{name: _without(widths[name], stays) for name, stays in kept.items()} for kept in networks]
-        return divergences(model, groups, cuts, samples.take(slice(_SENSITIVITY_SAMPLES)).inputs, logits=logits)
-
-    return moved
+def _cut(groups: Sequence[ChannelGroup], kept: Kept) -> _Cut:
+    return {group.name: _without(group.width, kept[group.name]) for group in groups if group.name in kept}
 
 
 def _without(width: int, channels: Sequence[int]) -> list[int]:

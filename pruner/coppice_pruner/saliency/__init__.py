@@ -2,7 +2,7 @@
 
 from coppice_pruner.saliency.hessian import hessian_scores
 from coppice_pruner.saliency.l2 import l2_scores
-from coppice_pruner.saliency.sensitivity import divergences
+from coppice_pruner.saliency.sensitivity import Divergences
 from coppice_pruner.saliency.taylor import taylor_scores
 
-__all__ = ["divergences", "hessian_scores", "l2_scores", "taylor_scores"]
+__all__ = ["Divergences", "hessian_scores", "l2_scores", "taylor_scores"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -11,41 +12,60 @@ from torch.nn import functional
 
 from coppice_pruner.surgery import ChannelGroup, Moments, evaluating, input_channels, input_moments, mask, refit
 
+_BATCH_SIZE = 64
+"""Activations of more samples at once do not fit the caches of a CPU."""
 
-def divergences(
-    model: nn.Module,
-    groups: Sequence[ChannelGroup],
-    cuts: Sequence[Mapping[str, Sequence[int]]],
-    inputs: tuple[Tensor, ...],
-    *,
-    logits: bool = True,
-) -> tuple[float, ...]:
-    """Return how far a model's answers move when some channels are masked and the others take over what they can.
+
+class Divergences:
+    """How far a model's answers move when some channels are masked and the others take over what they can.
 
     Without refitting, a group of channels that repeat each other would look as dear as one in which each is needed.
+    What the model answers and what its layers read is computed once.
 
     Args:
-        model: Used in eval mode and left as it was.
+        model: Used in eval mode and left as it was; not to be changed while this is asked.
         groups: Of this model.
-        cuts: What to ask about: for each group that loses some channels, which.
         inputs: Samples, shapes (N, ...); a few hundred tell branches apart.
         logits: Whether outputs are logits of shape (N, ..., classes).
-
-    Returns:
-        For each cut, zero or more; one forward pass each. For logits the Kullback-Leibler divergence in nats per
-        answer, for other outputs the mean squared difference over their variance.
     """
-    distance = _divergence if logits else _squared_difference
-    answers = _log_probabilities if logits else _numbers
-    by_name = {group.name: group for group in groups}
-    with torch.no_grad(), evaluating(model):
-        clean = answers(model, inputs)
-        moments = input_moments(model, {name for group in groups for name in group.consumers}, inputs)
+
+    def __init__(
+        self, model: nn.Module, groups: Sequence[ChannelGroup], inputs: tuple[Tensor, ...], *, logits: bool = True
+    ) -> None:
+        self._model, self._inputs = model, inputs
+        self._groups = {group.name: group for group in groups}
+        self._distance = _divergence if logits else _squared_difference
+        self._scaled = _log_probabilities if logits else Tensor.float
+
+    def of(self, cuts: Sequence[Mapping[str, Sequence[int]]]) -> tuple[float, ...]:
+        """Return for each cut how far the answers move, zero or more; one forward pass each.
+
+        For logits the Kullback-Leibler divergence in nats per answer, for other outputs the mean squared difference
+        over their variance.
+
+        Args:
+            cuts: For each group that loses some channels, which.
+        """
         result = []
-        for cut in cuts:
-            with _masked(model, [(by_name[name], channels) for name, channels in cut.items()], moments):
-                result.append(max(0.0, float(distance(clean, answers(model, inputs)))))
-    return tuple(result)
+        with torch.no_grad(), evaluating(self._model):
+            clean, moments = self._clean, self._moments
+            for cut in cuts:
+                with _masked(self._model, [(self._groups[name], gone) for name, gone in cut.items()], moments):
+                    result.append(max(0.0, float(self._distance(clean, self._answers()))))
+        return tuple(result)
+
+    @functools.cached_property
+    def _clean(self) -> Tensor:
+        return self._answers()
+
+    @functools.cached_property
+    def _moments(self) -> Mapping[str, Moments]:
+        readers = {name for group in self._groups.values() for name in group.consumers}
+        return input_moments(self._model, readers, self._inputs)
+
+    def _answers(self) -> Tensor:
+        batches = zip(*(item.split(_BATCH_SIZE) for item in self._inputs), strict=True)
+        return torch.cat([self._scaled(self._model(*batch)) for batch in batches])
 
 
 @contextlib.contextmanager
@@ -66,14 +86,8 @@ def _masked(
             item.copy_(value)
 
 
-def _log_probabilities(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    logits = model(*inputs)
+def _log_probabilities(logits: Tensor) -> Tensor:
     return functional.log_softmax(logits.float().flatten(0, -2), dim=-1)
-
-
-def _numbers(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    outputs: Tensor = model(*inputs)
-    return outputs.float()
 
 
 def _squared_difference(clean: Tensor, other: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from coppice_pruner.training.evaluate import Quality, evaluate
 from coppice_pruner.training.fine_tune import DivergedError, FineTuned, OutOfMemoryError, fine_tune
+from coppice_pruner.training.layout import trained_layout
 from coppice_pruner.training.processes import SINGLE, Processes, end_lost, joined
 from coppice_pruner.training.randomness import seed_all, seeded
 from coppice_pruner.training.teacher import Teacher
@@ -20,4 +21,5 @@ __all__ = [
     "joined",
     "seed_all",
     "seeded",
+    "trained_layout",
 ]

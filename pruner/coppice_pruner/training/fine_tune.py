@@ -16,7 +16,7 @@ from coppice_api.prunejob import FineTune, Optimizer, Schedule
 from coppice_pruner.data import Samples, Splits
 from coppice_pruner.errors import PrunerError
 from coppice_pruner.tasks import Task
-from coppice_pruner.training.layout import channels_last, convolves, trained_layout, trains_channels_last
+from coppice_pruner.training.layout import convolves, trained_layout
 from coppice_pruner.training.processes import SINGLE, Processes
 from coppice_pruner.training.randomness import seeded
 from coppice_pruner.training.teacher import Teacher
@@ -79,21 +79,21 @@ def fine_tune(
     Source: Hinton et al. 2015, distillation with temperature, arXiv:1503.02531.
     """
     # Dropout differs between processes, as it does between the samples they see.
-    with seeded(seed + _SEED_OF_RANK * processes.rank), trained_layout(model):
-        done = _fine_tune(model, data, settings, seed, teacher, processes, on_epoch, should_stop)
+    with seeded(seed + _SEED_OF_RANK * processes.rank), trained_layout(model) as laid_out:
+        step = _Step(model, teacher, data, settings, processes, laid_out)
+        done = _fine_tune(model, data, settings, seed, step, processes, on_epoch, should_stop)
     model.eval()
     return done
 
 
 def _fine_tune(
-    model: nn.Module, data: Splits, settings: FineTune, seed: int, teacher: Teacher | None, processes: Processes,
+    model: nn.Module, data: Splits, settings: FineTune, seed: int, step: _Step, processes: Processes,
     on_epoch: Callable[[int, float], None], should_stop: Callable[[], bool],
 ) -> FineTuned:  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     optimizer = _optimizer(model, settings)
     batches = -(-len(data.train) // settings.batch_size)
     schedule = _schedule(optimizer, settings, settings.epochs * batches)
-    step = _Step(model, teacher, data, settings, processes)
     best, since_best, epoch = math.inf, 0, 0
     for epoch in range(1, settings.epochs + 1):
         model.train()
@@ -167,12 +167,13 @@ class _Step:
     """Forward and backward of one batch, in as many parts as memory wants."""
 
     def __init__(
-        self, model: nn.Module, teacher: Teacher | None, data: Splits, settings: FineTune, processes: Processes
-    ) -> None:
+        self, model: nn.Module, teacher: Teacher | None, data: Splits, settings: FineTune, processes: Processes,
+        laid_out: Callable[[Samples], Samples],
+    ) -> None:  # fmt: skip
         self._model, self._teacher, self._data, self._processes = model, teacher, data, processes
         self._device = next(model.parameters()).device
         self._bfloat16 = gains_from_bfloat16(model, self._device)
-        self._channels_last = trains_channels_last(model)
+        self._laid_out = laid_out
         self.micro_batch_size = min(settings.batch_size, settings.micro_batch_size or settings.batch_size)
 
     def backward(self, chosen: Tensor, weight: float) -> float:
@@ -200,8 +201,7 @@ class _Step:
                     torch.cuda.empty_cache()
 
     def _loss(self, chosen: Tensor) -> Tensor:
-        task, batch = self._data.task, self._data.train.take(chosen)
-        batch = channels_last(batch) if self._channels_last else batch
+        task, batch = self._data.task, self._laid_out(self._data.train.take(chosen))
         # Before the student's pass, whose activations take the memory until `backward`.
         wanted = None if self._teacher is None else self._teacher.answers(chosen, batch)
         outputs = self._model(*batch.inputs)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +19,17 @@ from coppice_pruner.data import Samples
 
 
 @contextlib.contextmanager
-def trained_layout(model: nn.Module) -> Iterator[None]:
-    """Keep the weights of 2-d convolutions channels last inside, and contiguous again outside; in place."""
+def trained_layout(model: nn.Module) -> Iterator[Callable[[Samples], Samples]]:
+    """Keep the weights of 2-d convolutions channels last inside, and contiguous again outside; in place.
+
+    Gives what lays out samples likewise.
+    """
     if not trains_channels_last(model):
-        yield
+        yield lambda samples: samples
         return
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
-        yield
+        yield channels_last
     finally:
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.dim() == 4:

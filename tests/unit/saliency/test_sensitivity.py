@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from coppice_pruner.saliency import divergences
+from coppice_pruner.saliency import Divergences
 from coppice_pruner.surgery import Blueprint, find_groups
 from tests.unit.surgery import networks
 
@@ -28,7 +28,9 @@ def test_a_cut_of_several_groups_moves_answers_as_the_sliced_and_refitted_model(
     with torch.no_grad():
         clean, other = (functional.log_softmax(item(*INPUTS), dim=-1) for item in (model, sliced))
     want = float(functional.kl_div(other, clean, reduction="batchmean", log_target=True))
-    nothing, both, one = divergences(model, blueprint.groups, [{}, cut, {first.name: cut[first.name]}], INPUTS)
+    divergences = Divergences(model, blueprint.groups, INPUTS)
+    both, nothing = divergences.of([cut, {}])
+    (one,) = divergences.of([{first.name: cut[first.name]}])
     assert nothing == pytest.approx(0.0, abs=1e-6)
     assert both == pytest.approx(want, rel=1e-3)
     assert one != pytest.approx(both, rel=0.01)
