@@ -52,6 +52,14 @@ def comparison(device: Device, pairs: int = 2) -> Comparison:
     )
 
 
+def test_a_short_window_is_not_outlasted_by_its_warm_up() -> None:
+    for window_seconds, spent_seconds in ((0.1, 0.13), (1.0, 1.09)):
+        device = Device()
+        take_reading(device.workload(0.03), device, window_seconds=window_seconds, clock=device.clock)
+        # A run or three, then whole runs until the window is over.
+        assert device.seconds == pytest.approx(spent_seconds, abs=0.03)
+
+
 @pytest.mark.parametrize(
     ("change", "want"),
     [

@@ -72,6 +72,13 @@ class TestPrediction:
         want = [model.predict({**widths, group: choice}) for choice in choices]
         assert model.predict_choices(widths, group, choices) == pytest.approx(want)
 
+    @given(st.integers(4, 16), st.integers(8, 32), st.integers(4, 16), st.integers(8, 32))
+    def test_each_group_alone_at_another_width_is_a_prediction(self, a: int, b: int, c: int, d: int) -> None:
+        model, widths = chain(), {"a": a, "b": b}
+        want = [model.predict({"a": a, "b": d}), model.predict({"a": c, "b": b})]
+        assert model.predict_each(widths, {"b": d, "a": c}) == pytest.approx(want)
+        assert model.predict_each(widths, {"a": c}) == pytest.approx(want[1:])
+
     def test_a_group_is_charged_for_the_layers_that_produce_it(self) -> None:
         assert chain().group_energy({"a": 8}, "b") == pytest.approx(0.1 + 0.01 * 8 * 32)
 

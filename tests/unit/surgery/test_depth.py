@@ -183,6 +183,17 @@ def test_a_gate_and_what_it_gates_belong_together() -> None:
     assert passage.width == 12
 
 
+def test_activations_that_work_in_place_hide_no_passage() -> None:
+    blocks = [nn.Sequential(nn.Linear(8, width), nn.SiLU(inplace=True), nn.Linear(width, 8)) for width in (12, 16, 20)]
+    torch.manual_seed(0)
+    model = nn.Sequential(*blocks).eval()
+    found = find_passages(model, (torch.randn(2, 3, 8),), without=())
+    inside = [("0.0", "0.2", 12), ("1.0", "1.2", 16), ("2.0", "2.2", 20)]
+    between = [("0.2", "1.0", 8), ("1.2", "2.0", 8)]
+    assert sorted((*item.producers, *item.readers, item.width) for item in found) == sorted(inside + between)
+    assert all("forward" not in vars(module) for module in model.modules())
+
+
 def test_folding_keeps_the_outputs_and_leaves_no_norm() -> None:
     model = resnet()
     plan = blueprint(model)
