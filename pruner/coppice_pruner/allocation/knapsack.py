@@ -219,16 +219,16 @@ class _Problem:
         while True:
             positions = [place for place, index in enumerate(here.indices) if index < self.full[place]]
             wider = {self.names[place]: self.choices[place][here.indices[place] + 1] for place in positions}
-            best: tuple[float, int] | None = None
             energies = self.energy.predict_each(self.widths(here.indices), wider)
+            rates = {}
             for position, energy in zip(positions, energies, strict=True):
                 if energy < below_joules:
                     losses, index = self.losses[position], here.indices[position]
-                    rate = (losses[index] - losses[index + 1]) / max(energy - here.energy, 1e-300)
-                    best = max(best, (rate, -position)) if best else (rate, -position)
-            if best is None:
+                    rates[position] = (losses[index] - losses[index + 1]) / max(energy - here.energy, 1e-300)
+            if not rates:
                 return
-            chosen = -best[1]
+            # Of equals the first.
+            chosen = max(rates, key=lambda position: rates[position])
             indices = tuple(value + 1 if place == chosen else value for place, value in enumerate(here.indices))
             here = self.candidate(indices)
             yield here

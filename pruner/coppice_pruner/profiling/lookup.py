@@ -73,9 +73,7 @@ class Lookup:
         state, index = self._state(widths), self._position[group]
         touched = self._touched[index]
         more = np.array(choices, dtype=np.intp)[:, None] - state.widths[index]
-        reads = state.reads[touched] + more * self._reads.times[touched, index]
-        writes = state.writes[touched] + more * self._writes.times[touched, index]
-        return state.joules, touched, self._energies(touched, reads, writes)
+        return state.joules, touched, self._changed(state, touched, index, more)
 
     def each(self, widths: Mapping[str, int], others: Mapping[str, int]) -> _Floats:
         """Return the energy of all layers when one group alone has another width, for several groups in turn.
@@ -91,11 +89,15 @@ class Lookup:
         more = np.zeros(len(self._built), dtype=np.intp)
         asked = [self._position[name] for name in others]
         more[asked] = [width - state.widths[index] for index, width in zip(asked, others.values(), strict=True)]
-        reads = state.reads[touched] + more[owners] * self._reads.times[touched, owners]
-        writes = state.writes[touched] + more[owners] * self._writes.times[touched, owners]
-        changes = self._energies(touched, reads, writes) - state.joules[touched]
+        changes = self._changed(state, touched, owners, more[owners]) - state.joules[touched]
         result: _Floats = state.joules.sum() + np.bincount(owners, changes, minlength=len(more))[asked]
         return result
+
+    def _changed(self, state: _State, layers: _Integers, groups: _Integers | int, more: _Integers) -> _Floats:
+        """Return the energy of some layers, each with so many channels more in one of its groups."""
+        reads = state.reads[layers] + more * self._reads.times[layers, groups]
+        writes = state.writes[layers] + more * self._writes.times[layers, groups]
+        return self._energies(layers, reads, writes)
 
     def _state(self, widths: Mapping[str, int]) -> _State:
         now = tuple([widths.get(name, width) for name, width in self._built.items()])

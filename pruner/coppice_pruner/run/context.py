@@ -90,8 +90,7 @@ def allocation_context(
 
 def _moves(model: nn.Module, groups: Sequence[ChannelGroup], samples: Samples, *, logits: bool) -> _Moves:
     """Return what says of several cuts how far each moves the answers to some samples, before any fine-tuning."""
-    with trained_layout(model) as laid_out:
-        divergences = Divergences(model, groups, laid_out(samples).inputs, logits=logits)
+    divergences = Divergences(model, groups, samples.inputs, logits=logits)
 
     def moves(cuts: Sequence[_Cut]) -> Sequence[float]:
         with trained_layout(model):
