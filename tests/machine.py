@@ -89,8 +89,8 @@ def die_after_a_step(patch: pytest.MonkeyPatch) -> None:
     """Have a run end as if it were killed just after the checkpoint of its first step."""
     save = Checkpoints.save
 
-    def save_and_die(self: Checkpoints, state: State, model: nn.Module, attempt: nn.Module | None = None) -> None:
-        save(self, state, model, attempt)
+    def save_and_die(self: Checkpoints, state: State, model: nn.Module, *others: nn.Module | None) -> None:
+        save(self, state, model, *others)
         if state.iterations:
             raise Interrupted
 

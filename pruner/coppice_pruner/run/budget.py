@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from coppice_api.prunejob import Objective
@@ -34,25 +35,29 @@ class QualityBudget:
             )
         return cls(points, None if percent is None else float(percent))
 
-    def widened(self, times: float) -> QualityBudget:
-        """Return a budget so many times as large."""
-        percent = self.perplexity_percent
-        return QualityBudget(self.points * times, None if percent is None else percent * times)
+    def spent(self, dense: Quality, pruned: Quality) -> float:
+        """Return what share of the budget a quality takes: below zero if it is better than the dense model's."""
+        lost, allowed = self._lost(dense, pruned)
+        if not lost <= allowed + _ROUNDING:
+            # Written so that NaN is beyond the budget.
+            return lost / allowed if allowed > 0 and lost > allowed else math.inf
+        return min(lost / allowed, 1.0) if allowed > 0 else min(lost, 0.0)
 
     def excess(self, dense: Quality, pruned: Quality) -> str:
         """Return how a quality breaks the budget, for a person; empty if it does not."""
-        if self.perplexity_percent is not None:
-            rise = (pruned.perplexity / dense.perplexity - 1) * 100
-            # Written so that NaN is an excess.
-            if rise <= self.perplexity_percent + _ROUNDING:
-                return ""
-            return (
-                f"perplexity rose by {rise:.2f} % to {pruned.perplexity:.4g}; {self.perplexity_percent:g} % are allowed"
-            )
-        lost = (dense.accuracy_ratio - pruned.accuracy_ratio) * 100
-        if lost <= self.points + _ROUNDING:
+        lost, allowed = self._lost(dense, pruned)
+        # Written so that NaN is an excess.
+        if lost <= allowed + _ROUNDING:
             return ""
-        return f"accuracy fell by {lost:.2f} points to {pruned.accuracy_ratio:.2%}; {self.points:g} are allowed"
+        if self.perplexity_percent is not None:
+            return f"perplexity rose by {lost:.2f} % to {pruned.perplexity:.4g}; {allowed:g} % are allowed"
+        return f"accuracy fell by {lost:.2f} points to {pruned.accuracy_ratio:.2%}; {allowed:g} are allowed"
+
+    def _lost(self, dense: Quality, pruned: Quality) -> tuple[float, float]:
+        """Return what was lost and what may be, in percent of perplexity or in points of accuracy."""
+        if self.perplexity_percent is not None:
+            return (pruned.perplexity / dense.perplexity - 1) * 100, self.perplexity_percent
+        return (dense.accuracy_ratio - pruned.accuracy_ratio) * 100, self.points
 
     def __str__(self) -> str:
         """Return the budget for a person."""

@@ -25,10 +25,10 @@ from coppice_pruner.run.journal import Iteration
 from coppice_pruner.storage import Place
 from coppice_pruner.storage.weights import own_weights
 
-SCHEMA = "coppice.dev/checkpoint/v3"
+SCHEMA = "coppice.dev/checkpoint/v4"
 _STATE = "state.json"
 _WEIGHTS = "model.safetensors"
-_ATTEMPT = "attempt.safetensors"
+_ATTEMPT, _WITHIN = "attempt.safetensors", "within.safetensors"
 _KEPT_CHECKPOINTS = 2
 _log = logging.getLogger(__name__)
 
@@ -67,6 +67,21 @@ class State:
     """ModelFigures of the dense model in the runtime asked for, where that is not the one that steers."""
     attempt: dict[str, tuple[int, ...]] | None = None
     """What the network that was taken back last kept of this model's channels; None if nothing is learned from it."""
+    within: dict[str, Any] | None = None
+    """Of the last model that was within the budget: `kept`, `quality` and `energy_reduction_ratio`; None if the model
+    is itself."""
+    stride: float | None = None
+    """Of the loop's standing."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint that is whole."""
+
+    state: State
+    model: Weights
+    attempt: Weights | None
+    within: Weights | None
 
 
 class Checkpoints:
@@ -80,18 +95,21 @@ class Checkpoints:
     def __init__(self, place: Place, scratch: Path) -> None:
         self._place, self._scratch = place, scratch
 
-    def save(self, state: State, model: nn.Module, attempt: nn.Module | None = None) -> None:
+    def save(
+        self, state: State, model: nn.Module, attempt: nn.Module | None = None, within: nn.Module | None = None
+    ) -> None:
         """Write a checkpoint and remove all but the last two.
 
         Args:
             state: Of the loop.
             model: That it arrived at.
             attempt: The network of `state.attempt`.
+            within: The network of `state.within`.
         """
         self._scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._scratch) as aside:
             digests = {}
-            for name, module in ((_WEIGHTS, model), (_ATTEMPT, attempt)):
+            for name, module in ((_WEIGHTS, model), (_ATTEMPT, attempt), (_WITHIN, within)):
                 if module is not None:
                     save_file(own_weights(module), Path(aside) / name)
                     digests[name] = hashlib.sha256((Path(aside) / name).read_bytes()).hexdigest()
@@ -108,8 +126,8 @@ class Checkpoints:
         for number in self._numbers()[:-_KEPT_CHECKPOINTS]:
             self._place.remove(self._name(number))
 
-    def latest(self, spec_digest: str, inputs_sha256: str = "") -> tuple[State, Weights, Weights | None] | None:
-        """Return the newest whole checkpoint, its weights and its attempt's, None when there is none.
+    def latest(self, spec_digest: str, inputs_sha256: str = "") -> Found | None:
+        """Return the newest whole checkpoint, None when there is none.
 
         Args:
             spec_digest: Of the run; checkpoints of another are passed over.
@@ -123,7 +141,7 @@ class Checkpoints:
                 continue
             if found is None:
                 continue
-            if found[0].inputs_sha256 == inputs_sha256:
+            if found.state.inputs_sha256 == inputs_sha256:
                 return found
             _log.warning(
                 "checkpoint %s was made from another dense model or other data than spec.model.uri and "
@@ -136,7 +154,7 @@ class Checkpoints:
         """Remove all: the run has ended."""
         self._place.remove("checkpoints")
 
-    def _read(self, name: str, spec_digest: str) -> tuple[State, Weights, Weights | None] | None:
+    def _read(self, name: str, spec_digest: str) -> Found | None:
         text = self._place.read(f"{name}/{_STATE}")
         if text is None:
             raise ValueError("a file is missing")
@@ -148,11 +166,11 @@ class Checkpoints:
         weights = {file: self._weights(f"{name}/{file}", sha) for file, sha in document.pop("weights_sha256").items()}
         document.pop("schemaVersion")
         document["iterations"] = tuple(Iteration.from_dict(item) for item in document["iterations"])
-        for field_name in ("kept", "attempt"):
-            if document[field_name] is not None:
-                kept = {group: tuple(indices) for group, indices in document[field_name].items()}
-                document[field_name] = kept
-        return State(**document), weights[_WEIGHTS], weights.get(_ATTEMPT)
+        within = document["within"] or {}
+        for holder, field_name in ((document, "kept"), (document, "attempt"), (within, "kept")):
+            if holder.get(field_name) is not None:
+                holder[field_name] = {group: tuple(indices) for group, indices in holder[field_name].items()}
+        return Found(State(**document), weights[_WEIGHTS], weights.get(_ATTEMPT), weights.get(_WITHIN))
 
     def _weights(self, path: str, sha256: str) -> Weights:
         content = self._place.read(path)

@@ -11,6 +11,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,11 +28,11 @@ from coppice_pruner.models.load import load_model, trusted_packages
 from coppice_pruner.models.loaded import LoadedModel
 from coppice_pruner.profiling import CostModel
 from coppice_pruner.quantization import require_torchao
-from coppice_pruner.run.checkpoint import Checkpoints, State, Weights
+from coppice_pruner.run.checkpoint import Checkpoints, Found, State
 from coppice_pruner.run.energy import RunEnergy
 from coppice_pruner.run.fit import fitted, inputs_digest
 from coppice_pruner.run.journal import Journal
-from coppice_pruner.run.loop import Attempt, Baseline, Loop, LoopResult, Standing
+from coppice_pruner.run.loop import Attempt, Baseline, Loop, LoopResult, Standing, Within
 from coppice_pruner.run.page import html_of
 from coppice_pruner.run.report import report_of
 from coppice_pruner.storage import Place, open_place
@@ -134,7 +135,9 @@ def _prune(
 ) -> RunReport:  # fmt: skip
     checkpoints = Checkpoints(artifacts, scratch)
     resumed = processes.decide(checkpoints.latest(config.spec_digest, inputs_sha256))
-    spent_joules, spent_seconds = (resumed[0].run_energy_joules, resumed[0].run_seconds) if resumed else (0.0, 0.0)
+    spent_joules, spent_seconds = (
+        (resumed.state.run_energy_joules, resumed.state.run_seconds) if resumed else (0.0, 0.0)
+    )
 
     energy = RunEnergy(meter, processes, spent_joules)
     journal.count_energy(energy.so_far_joules)
@@ -158,9 +161,9 @@ def _prune(
                 used_joules, spent_seconds + time.monotonic() - started, journal.phase_seconds, now.polished,
                 inputs_sha256, baseline.runtime_reduction_ratio,
                 baseline.deployed.to_dict() if baseline.deployed else None,
-                now.attempt.kept if now.attempt else None,
+                now.attempt.kept if now.attempt else None, _saved(now.within), now.stride,
             ),
-            now.model, now.attempt.model if now.attempt else None,
+            now.model, now.attempt.model if now.attempt else None, now.within.model if now.within else None,
         )  # fmt: skip
 
     if resumed is None:
@@ -203,10 +206,17 @@ def _publish(
     return report.model_copy(update={"artifact": ReportedArtifact(uri=f"{artifacts.uri}/{name}", sha256=sha256)})
 
 
-def _restored(
-    loop: Loop, journal: Journal, resumed: tuple[State, Weights, Weights | None]
-) -> tuple[Baseline, Standing]:
-    state, weights, tried = resumed
+def _saved(within: Within | None) -> dict[str, Any] | None:
+    if within is None:
+        return None
+    return {
+        "kept": within.kept, "quality": asdict(within.quality),
+        "energy_reduction_ratio": within.energy_reduction_ratio,
+    }  # fmt: skip
+
+
+def _restored(loop: Loop, journal: Journal, resumed: Found) -> tuple[Baseline, Standing]:
+    state = resumed.state
     figures = ModelFigures.model_validate(state.dense)
     cost_model = CostModel.from_dict(state.cost_model)
     journal.dense, journal.layer_energies = figures, state.layer_energies
@@ -218,12 +228,17 @@ def _restored(
     journal.update(dense_accuracy_ratio=figures.accuracy_ratio, provenance=loop.provenance)
     for iteration in state.iterations:
         journal.add(iteration)
-    attempt = None
-    if state.attempt is not None and tried is not None:
-        attempt = Attempt(loop.restore(tried, compose(state.kept, state.attempt)), state.attempt)
+    attempt = within = None
+    if state.attempt is not None and resumed.attempt is not None:
+        attempt = Attempt(loop.restore(resumed.attempt, compose(state.kept, state.attempt)), state.attempt)
+    if state.within is not None and resumed.within is not None:
+        kept, quality = state.within["kept"], Quality(**state.within["quality"])
+        model = loop.restore(resumed.within, kept)
+        within = Within(model, kept, quality, state.within["energy_reduction_ratio"])
     standing = Standing(
-        loop.restore(weights, state.kept), state.kept, state.iterations, state.step, state.rollbacks,
-        Quality(**state.quality), state.energy_reduction_ratio, cost_model, state.polished, attempt,
+        loop.restore(resumed.model, state.kept), state.kept, state.iterations, state.step, state.rollbacks,
+        Quality(**state.quality), state.energy_reduction_ratio, cost_model, state.polished, attempt, within,
+        state.stride,
     )  # fmt: skip
     baseline = Baseline(
         figures, Quality(**state.dense_quality), cost_model, state.layer_energies, state.folding_reduction_ratio,

@@ -34,8 +34,13 @@ class Iteration:
     """What the cost model said before."""
     reason: str = ""
     """Why it was taken back."""
-    fine_tunings: int = 1
-    """Spent on it."""
+    spent: tuple[float, ...] = ()
+    """Share of the quality budget that the model took after each fine-tuning; infinite after one that diverged."""
+
+    @property
+    def fine_tunings(self) -> int:
+        """Those of this step."""
+        return len(self.spent)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -44,7 +49,7 @@ class Iteration:
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Iteration:
         """Return the iteration that `to_dict` was called on."""
-        return cls(**state)
+        return cls(**{**state, "spent": tuple(state["spent"])})
 
 
 class Journal:

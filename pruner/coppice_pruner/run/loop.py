@@ -1,10 +1,11 @@
 """Algorithm 1 of the paper, every line of it real.
 
-The cost model proposes, the whole model's measurement decides. After a rollback the step is halved and tried again; the
-run ends when the target is reached, the step is exhausted, nothing is left to remove, or maxIterations is reached.
-The paper breaks at the first rollback (line 16); half a step often fits where a whole one did not. It goes back to the
-weights before the step, too; here channels go back to the network that was fine-tuned without them, which keeps what it
-learned.
+The cost model proposes, the whole model's measurement decides. After a rollback a smaller step is tried; the run ends
+when the target is reached, the step is exhausted, nothing is left to remove, or maxIterations is reached. The paper
+breaks at the first rollback (line 16); a smaller step often fits where that one did not. It goes back to the weights
+before the step, too; here channels go back to the network that was fine-tuned without them, which keeps what it
+learned. And the next step does not wait for a model to be within the budget where fine-tunings that are left can be
+expected to bring it there. What a run ends with is within the budget always.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import dataclasses
 import itertools
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -46,15 +47,23 @@ from coppice_pruner.run.budget import QualityBudget
 from coppice_pruner.run.context import allocation_context
 from coppice_pruner.run.journal import Iteration, Journal
 from coppice_pruner.run.polish import polish
-from coppice_pruner.run.recovery import LEAST_STEP, adapted, fine_tunings_left, recover
+from coppice_pruner.run.recovery import (
+    BETWEEN,
+    LEAST_STEP,
+    Outlook,
+    Patient,
+    Prompt,
+    Recovery,
+    Rule,
+    fine_tunings_left,
+    pace_of,
+    recover,
+)
 from coppice_pruner.run.testbed import QUICK_PAIRS, Testbed
 from coppice_pruner.storage.weights import load_weights, memory_bytes
-from coppice_pruner.surgery import Blueprint, apply_plan, compose, find_groups, to_steps
+from coppice_pruner.surgery import Blueprint, apply_plan, compose, find_groups, restrict, to_steps
 from coppice_pruner.training import SINGLE, Processes, Quality, Teacher, evaluate, fine_tune
 
-FIRST_STEP, LARGEST_STEP = 0.25, 0.5
-"""Share of what there is that a step removes, at first and at most, times the root of the energy that is left: the less
-there is, the more of it is needed. Larger steps save iterations, smaller ones accuracy; halving finds the way back."""
 OVERSHOOT = 0.02
 """How far beyond the target a step may aim, so that a prediction a little too good does not cost another iteration."""
 MIN_WIDTH = 4
@@ -81,6 +90,17 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class Within:
+    """The last model that was within the budget, where the loop went on with one that is not yet."""
+
+    model: nn.Module
+    kept: Kept
+    """Of the dense model's channels."""
+    quality: Quality
+    energy_reduction_ratio: float
+
+
+@dataclass(frozen=True)
 class Standing:
     """The loop after some finished steps."""
 
@@ -97,6 +117,11 @@ class Standing:
     """Whether fineTune.finalEpochs were spent on this model."""
     attempt: Attempt | None = None
     """The last network that was made of this model and taken back; the next one learns from it."""
+    within: Within | None = None
+    """None where this model is within the budget itself."""
+    stride: float | None = None
+    """Size of the step before the loop went back to a model within the budget; `step` leads from there almost to where
+    it was, and says nothing of what follows."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +194,8 @@ class Loop:
         fine_tuning = config.algorithm.fine_tune
         updates = fine_tuning.epochs * -(-len(self._data.train) // fine_tuning.batch_size)
         self._brief = updates < BRIEF_UPDATES
+        self._learns = self._allocator(0).beyond_paper and not self._brief
+        self._rule: Rule = Patient() if self._learns else Prompt()
         self._refit_inputs = self._data.train.take(slice(_REFIT_SAMPLES)).inputs
         self._testbed = Testbed(
             self._module, self._samples, self._data.evaluation.take(slice(config.measurement.batch_size)).inputs,
@@ -238,7 +265,7 @@ class Loop:
     def start(self, baseline: Baseline) -> Standing:
         """Return the loop before its first step."""
         return Standing(
-            self._module, {}, (), FIRST_STEP, 0, baseline.quality, 0.0, baseline.cost_model
+            self._module, {}, (), self._rule.first_step, 0, baseline.quality, 0.0, baseline.cost_model
         )  # fmt: skip
 
     def restore(self, model_state: dict[str, Tensor], kept: Kept) -> nn.Module:
@@ -259,10 +286,14 @@ class Loop:
             standing: From `start`, or a checkpoint.
             on_step: Told after every finished step, accepted or taken back; the place for a checkpoint.
         """
-        algorithm = self._config.algorithm
         while True:
             reason = self._exhausted(standing)
-            if standing.energy_reduction_ratio >= self._target_ratio or reason:
+            ends = bool(reason) or standing.energy_reduction_ratio >= self._target_ratio
+            if standing.within and (ends or self._settles(standing)):
+                standing = self._settled(baseline, standing, last=ends)
+                on_step(standing)
+                continue
+            if ends:
                 standing = self._polished(standing, on_step)
                 result = self._decide(baseline, standing, reason)
                 if result.met or reason:
@@ -272,11 +303,9 @@ class Loop:
                 standing = dataclasses.replace(
                     standing, energy_reduction_ratio=result.comparison.energy_reduction_ratio
                 )
-            allocator = make_allocator(
-                algorithm.allocation, saliency=algorithm.saliency,
-                alpha=float(algorithm.alpha), beta=float(algorithm.beta), rollbacks=standing.rollbacks,
-            )  # fmt: skip
-            after = self._step(baseline, standing, allocator)
+            after = self._step(baseline, standing, self._allocator(standing.rollbacks))
+            if after is None and standing.within:
+                after = self._settled(baseline, standing, last=True)
             if after is None:
                 standing = self._polished(standing, on_step)
                 reason = self._too_dear() if _refused(standing) else "nothing is left to remove"
@@ -284,11 +313,18 @@ class Loop:
             standing = after
             on_step(standing)
 
+    def _allocator(self, rollbacks: int) -> Allocator:
+        algorithm = self._config.algorithm
+        return make_allocator(
+            algorithm.allocation, saliency=algorithm.saliency,
+            alpha=float(algorithm.alpha), beta=float(algorithm.beta), rollbacks=rollbacks,
+        )  # fmt: skip
+
     def _exhausted(self, standing: Standing) -> str:
         if standing.step < LEAST_STEP:
             return self._too_dear()
         most = self._config.algorithm.max_iterations
-        if sum(item.accepted for item in standing.iterations) >= most:
+        if _steps(standing) >= most:
             return f"algorithm.maxIterations ({most}) is reached"
         if fine_tunings_left(standing.iterations, most) <= 0:
             return f"the {2 * most} fine-tunings that algorithm.maxIterations ({most}) allows are spent"
@@ -317,19 +353,18 @@ class Loop:
         del context
         predicted = 1.0 - standing.cost_model.predict(widths) / baseline.figures.energy_joules
 
-        def taken_back(
-            quality: Quality | None, reason: str, fine_tunings: int = 0, attempt: Attempt | None = None
-        ) -> Standing:
-            _log.info("step %d taken back: %s", number, reason)
+        def taken_back(recovery: Recovery) -> Standing:
+            _log.info("step %d taken back: %s", number, recovery.excess)
+            accuracy_ratio = recovery.quality.accuracy_ratio if recovery.quality else None
             iteration = Iteration(
-                number, False, step, widths, quality.accuracy_ratio if quality else None, None, predicted, reason,
-                fine_tunings,
+                number, False, step, widths, accuracy_ratio, None, predicted, recovery.excess, recovery.spent
             )  # fmt: skip
             self._journal.add(iteration)
+            learns = self._learns and recovery.quality is not None and not recovery.diverged
             return dataclasses.replace(
                 standing,
-                iterations=(*standing.iterations, iteration), step=standing.step / 2, rollbacks=standing.rollbacks + 1,
-                attempt=attempt,
+                iterations=(*standing.iterations, iteration), step=self._next_step(standing, recovery),
+                rollbacks=standing.rollbacks + 1, attempt=Attempt(candidate, kept) if learns else None,
             )  # fmt: skip
 
         try:
@@ -341,18 +376,14 @@ class Loop:
             if tried := standing.attempt:
                 self._blueprint.teach(candidate, standing.model, standing.kept, kept, tried.model, tried.kept)
         except (SurgeryRefusedError, InvariantViolatedError) as error:
-            return taken_back(None, str(error))
-        spent = sum(item.fine_tunings for item in standing.iterations)
-        recovery = recover(
-            lambda again: self._fine_tuned(candidate, number, spent + again, again, share), baseline.quality,
-            self._budget, left=fine_tunings_left(standing.iterations, self._config.algorithm.max_iterations),
-            last=predicted >= self._target_ratio,
+            return taken_back(Recovery(None, False, str(error), ()))
+        recovery = self._recovered(
+            candidate, baseline, standing, number, share,
+            last=predicted >= self._target_ratio or _steps(standing) + 1 >= self._config.algorithm.max_iterations,
         )  # fmt: skip
         quality = recovery.quality
-        if recovery.excess or quality is None:
-            learns = allocator.beyond_paper and not self._brief and not recovery.diverged
-            attempt = Attempt(candidate, kept) if learns else None
-            return taken_back(quality, recovery.excess, recovery.fine_tunings, attempt)
+        if quality is None or not recovery.kept:
+            return taken_back(recovery)
         self._journal.enter(Phase.MEASURING, f"Step {number}: measuring energy; {share}")
         comparison = self._testbed.compare_quickly(candidate)
         reduction = comparison.energy_reduction_ratio
@@ -366,12 +397,84 @@ class Loop:
                 found = self._testbed.remeasure(cost_model, candidate, widths, dearest(cost_model, widths))
                 cost_model = cost_model.with_points(widths, found)
         iteration = Iteration(number, True, step, widths, quality.accuracy_ratio, reduction, predicted,
-                              fine_tunings=recovery.fine_tunings)  # fmt: skip
+                              spent=recovery.spent)  # fmt: skip
         self._journal.add(iteration)
         self._journal.pruned = self._figures(candidate, quality, average(comparison.pruned))
         return Standing(
             candidate, compose(standing.kept, kept), (*standing.iterations, iteration),
-            adapted(standing.step, recovery, largest=LARGEST_STEP), standing.rollbacks, quality, reduction, cost_model,
+            self._next_step(standing, recovery), standing.rollbacks, quality, reduction, cost_model,
+            within=_within(standing) if recovery.excess else None,
+        )  # fmt: skip
+
+    def _settles(self, standing: Standing) -> bool:
+        networks, now = _networks(standing.iterations)
+        return self._rule.settles(networks[now][-1], len(networks[now]), self._outlook(standing))
+
+    def _settled(self, baseline: Baseline, standing: Standing, *, last: bool) -> Standing:
+        """Return the loop after more fine-tuning of a model that is outside the budget.
+
+        Args:
+            baseline: Of the run.
+            standing: With such a model. Where it does not come back, the loop goes on from the last one that is within
+                the budget, and learns from this one.
+            last: Whether no step follows, so that it has to come back within the budget.
+        """
+        assert standing.within is not None
+        before, number, model = standing.within, len(standing.iterations) + 1, copy.deepcopy(standing.model)
+        share = f"{standing.energy_reduction_ratio:.0%} of {self._target_ratio:.0%} saved so far"
+        made = _iteration_of(standing, baseline.cost_model)
+        recovery = Recovery(standing.quality, False, self._budget.excess(baseline.quality, standing.quality), ())
+        if self._outlook(standing).left:
+            recovery = self._recovered(model, baseline, standing, number, share, last=last, again=True)
+        quality = recovery.quality
+        iteration = dataclasses.replace(
+            made, number=number, accepted=recovery.kept, step=0.0, spent=recovery.spent,
+            reason="" if recovery.kept else recovery.excess,
+            accuracy_ratio=quality.accuracy_ratio if quality else None,
+            energy_reduction_ratio=standing.energy_reduction_ratio if recovery.kept else None,
+        )  # fmt: skip
+        self._journal.add(iteration)
+        iterations = (*standing.iterations, iteration)
+        if recovery.kept and quality:
+            # What a step may lose shrinks with the fine-tunings that are left to make up for it.
+            step = standing.step * self._outlook(standing).pace.later ** (len(recovery.spent) / 2)
+            return dataclasses.replace(
+                standing, model=model, iterations=iterations, step=max(step, LEAST_STEP), quality=quality,
+                attempt=None, within=before if recovery.excess else None,
+            )  # fmt: skip
+        _log.info("step %d taken back: %s", number, recovery.excess)
+        left = max(1.0 - before.energy_reduction_ratio, 1e-9)
+        step = BETWEEN * (1.0 - (1.0 - standing.energy_reduction_ratio) / left) / math.sqrt(left)
+        learns = self._learns and quality and not recovery.diverged
+        return dataclasses.replace(
+            standing, model=before.model, kept=before.kept, iterations=iterations, step=step, stride=standing.step,
+            rollbacks=standing.rollbacks + 1, quality=before.quality,
+            energy_reduction_ratio=before.energy_reduction_ratio,
+            attempt=Attempt(model, restrict(standing.kept, before.kept)) if learns else None, within=None,
+        )  # fmt: skip
+
+    def _outlook(self, standing: Standing, tried: Recovery | None = None, *, last: bool = False) -> Outlook:
+        """Return what is ahead of a standing, or of what follows on a step that was tried."""
+        history = [*_networks(standing.iterations)[0], tried.spent if tried else ()]
+        left = 2 * self._config.algorithm.max_iterations - sum(map(len, history))
+        return Outlook(max(left, 0), pace_of(history), first=not standing.kept, last=last)
+
+    def _next_step(self, standing: Standing, tried: Recovery) -> float:
+        step = standing.step if standing.stride is None or not tried.kept else standing.stride
+        return self._rule.next_step(step, tried, self._outlook(standing, tried))
+
+    def _recovered(
+        self, candidate: nn.Module, baseline: Baseline, standing: Standing, number: int, share: str, *, last: bool,
+        again: bool = False,
+    ) -> Recovery:  # fmt: skip
+        """Fine-tune a candidate in place for as long as it is worth it, or the model of the standing again."""
+        networks, now = _networks(standing.iterations)
+        tuned = sum(map(len, networks))
+        return recover(
+            lambda times: self._fine_tuned(candidate, number, tuned + times, times, share), baseline.quality,
+            self._budget, self._rule, self._outlook(standing, last=last),
+            [spent for at, spent in enumerate(networks) if not (again and at == now)],
+            networks[now] if again else (),
         )  # fmt: skip
 
     def _fine_tuned(self, candidate: nn.Module, number: int, before: int, again: int, share: str) -> Quality:
@@ -448,7 +551,7 @@ class Loop:
         self._journal.dense, self._journal.pruned = dense, pruned
         self._journal.update(energy_reduction_ratio=comparison.energy_reduction_ratio)
         slow = self._too_slow(pruned)
-        last = next(item for item in reversed(standing.iterations) if item.accepted)
+        last = _iteration_of(standing, baseline.cost_model)
         again = self._testbed.remeasure(baseline.cost_model, standing.model, last.widths)
         met = comparison.energy_reduction_ratio >= self._target_ratio and comparison.proven and not slow
         result = LoopResult(
@@ -525,6 +628,40 @@ class Loop:
         most = self._config.algorithm.max_iterations
         spent = 1.0 - fine_tunings_left(standing.iterations, most) / (2 * most)
         return 0.12 + 0.73 * min(1.0, max(spent, standing.energy_reduction_ratio / self._target_ratio, 0.0))
+
+
+def _steps(standing: Standing) -> int:
+    """Return how many steps were kept; one of size zero is only more fine-tuning."""
+    return sum(item.accepted and item.step > 0 for item in standing.iterations)
+
+
+def _within(standing: Standing) -> Within:
+    return standing.within or Within(
+        standing.model, standing.kept, standing.quality, standing.energy_reduction_ratio
+    )  # fmt: skip
+
+
+def _networks(iterations: Iterable[Iteration]) -> tuple[list[tuple[float, ...]], int]:
+    """Return what every network had spent of the budget after each of its fine-tunings, and which was kept last."""
+    networks: list[tuple[float, ...]] = []
+    now = -1
+    for item in iterations:
+        if item.step > 0:
+            networks.append(item.spent)
+            now = len(networks) - 1 if item.accepted else now
+        else:
+            networks[now] += item.spent
+    return networks, now
+
+
+def _iteration_of(standing: Standing, cost_model: CostModel) -> Iteration:
+    """Return the step that made the model."""
+    widths = {**cost_model.built_widths, **{name: len(indices) for name, indices in standing.kept.items()}}
+    return next(
+        item
+        for item in reversed(standing.iterations)
+        if item.accepted and all(item.widths.get(name, width) == width for name, width in widths.items())
+    )
 
 
 def _refused(standing: Standing) -> list[dict[str, int]]:

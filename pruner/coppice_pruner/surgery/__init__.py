@@ -19,7 +19,7 @@ from coppice_pruner.surgery.layers import (
     layer_widths,
     weight_OI,
 )
-from coppice_pruner.surgery.plan import apply_plan, compose, to_steps
+from coppice_pruner.surgery.plan import apply_plan, compose, restrict, to_steps
 from coppice_pruner.surgery.prune import prune
 from coppice_pruner.surgery.refit import Moments, input_channels, input_moments, refit, refitted
 
@@ -54,6 +54,7 @@ __all__ = [
     "prune",
     "refit",
     "refitted",
+    "restrict",
     "to_steps",
     "weight_OI",
 ]

@@ -29,6 +29,14 @@ def compose(first: Mapping[str, Sequence[int]], second: Mapping[str, Sequence[in
     return result
 
 
+def restrict(whole: Mapping[str, Sequence[int]], first: Mapping[str, Sequence[int]]) -> Kept:
+    """Return the plan that leads from `first` to `whole`, which keeps nothing else: compose(first, it) is `whole`."""
+    return {
+        name: tuple(first[name].index(index) for index in indices) if name in first else tuple(indices)
+        for name, indices in whole.items()
+    }
+
+
 def to_steps(kept: Mapping[str, Sequence[int]], dense_groups: Sequence[ChannelGroup]) -> tuple[PruningStep, ...]:
     """Return a plan as a bundle's manifest writes it."""
     widths = {group.name: group.width for group in dense_groups}

@@ -1,7 +1,7 @@
 """Torch-Pruning's high-level pruners under the loop that Coppice runs: the same steps, fine-tuning and budget.
 
 Each step the library prunes a copy of the model as it likes, hidden sizes of transformers included; whatever comes out
-is fine-tuned, evaluated, and taken back with half the step where it costs too much accuracy.
+is fine-tuned, evaluated, and taken back for a smaller step where it costs too much accuracy.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from coppice_pruner.data import Splits
 from coppice_pruner.models.attention import SelfAttention
 from coppice_pruner.run.budget import QualityBudget
 from coppice_pruner.run.loop import CPU_MULTIPLE, CUDA_MULTIPLE
-from coppice_pruner.run.recovery import LEAST_STEP, adapted, recover
+from coppice_pruner.run.recovery import BETWEEN, LEAST_STEP, Outlook, Patient, Recovery, pace_of, recover
 from coppice_pruner.training import Quality, Teacher, evaluate, fine_tune
 
-FIRST_STEP, LARGEST_STEP = 0.2, 0.4
-"""Share of the channels: about 36 % of a convolution's work, where the first step of Knapsack asks for 25 % of the
-energy. Times the fourth root of the multiplications that are left, as the loop's step is times the root of the energy
-that is left: that is about the root of the multiplications."""
+RULE = Patient(first_step=0.2, largest_step=0.24)
+"""The rule of Knapsack's steps, in shares of the channels: a fifth is about 36 % of a convolution's work, where the
+first step of Knapsack asks for 25 % of the energy. Times the fourth root of the multiplications that are left, as the
+loop's step is times the root of the energy that is left: that is about the root of the multiplications."""
 _BATCHES, _BATCH_SIZE = 8, 64
 
 
@@ -57,29 +57,54 @@ def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConf
     """
     algorithm, budget = config.algorithm, QualityBudget.of(config.objective, data.task)
     base = evaluate(dense, data.evaluation, data.task)
-    model, step = dense, FIRST_STEP
-    spent = steps = 0
+    model = within = dense
+    step, steps = RULE.first_step, 0
+    stride: float | None = None
+    # What networks had spent of the budget after each fine-tuning, and which of them is the model.
+    history: list[tuple[float, ...]] = []
+    now = -1
     works = _multiplications(dense, data)
     teacher = Teacher(dense, data.train) if algorithm.distillation else None
-    while steps < algorithm.max_iterations and (left := 2 * algorithm.max_iterations - spent) and step >= LEAST_STEP:
-        share = step * (_multiplications(model, data) / works) ** 0.25
-        candidate = step_of(setting, model, data, share, seed=algorithm.seed)
 
-        def tuned(again: int, candidate: nn.Module = candidate, before: int = spent) -> Quality:
-            fine_tune(
-                candidate, data, algorithm.fine_tune,
-                seed=algorithm.seed + 1 + before + again, teacher=teacher,
-            )  # fmt: skip
+    def outlook(*, last: bool = False) -> Outlook:
+        left = 2 * algorithm.max_iterations - sum(map(len, history))
+        return Outlook(left, pace_of(history), first=not steps, last=last)
+
+    def recovered(candidate: nn.Module, before: tuple[float, ...] = (), *, last: bool) -> Recovery:
+        seed = algorithm.seed + 1 + sum(map(len, history))
+
+        def tuned(again: int) -> Quality:
+            fine_tune(candidate, data, algorithm.fine_tune, seed=seed + again, teacher=teacher)
             return evaluate(candidate, data.evaluation, data.task)
 
-        recovery = recover(tuned, base, budget, left=left)
-        spent += recovery.fine_tunings
-        if recovery.excess or recovery.quality is None:
-            step /= 2
-            continue
-        model, steps = candidate, steps + 1
-        step = adapted(step, recovery, largest=LARGEST_STEP)
-    return model, spent
+        others = [item for item in history if item is not before]
+        return recover(tuned, base, budget, RULE, outlook(last=last), others, before)
+
+    while True:
+        ends = steps >= algorithm.max_iterations or not outlook().left or step < LEAST_STEP
+        if model is not within and (ends or RULE.settles(history[now][-1], len(history[now]), outlook())):
+            recovery = recovered(model, history[now], last=ends) if outlook().left else None
+            history[now] += recovery.spent if recovery else ()
+            if recovery and recovery.kept:
+                step *= outlook().pace.later ** (recovery.fine_tunings / 2)
+                within = within if recovery.excess else model
+                continue
+            left = _multiplications(within, data)
+            stride = step
+            step = BETWEEN * (1 - (_multiplications(model, data) / left) ** 0.5) / (left / works) ** 0.25
+            model = within
+        elif ends:
+            return within, sum(map(len, history))
+        else:
+            share = step * (_multiplications(model, data) / works) ** 0.25
+            candidate = step_of(setting, model, data, share, seed=algorithm.seed)
+            recovery = recovered(candidate, last=steps + 1 >= algorithm.max_iterations)
+            history.append(recovery.spent)
+            step = RULE.next_step(stride if stride and recovery.kept else step, recovery, outlook())
+            if recovery.kept:
+                stride = None
+                model, steps, now = candidate, steps + 1, len(history) - 1
+                within = within if recovery.excess else model
 
 
 def step_of(setting: Setting, model: nn.Module, data: Splits, share: float, *, seed: int) -> nn.Module:

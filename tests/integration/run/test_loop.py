@@ -17,11 +17,11 @@ from coppice_pruner.models import LoadedModel
 from coppice_pruner.run import loop as loop_module
 from coppice_pruner.run.fit import fitted
 from coppice_pruner.run.journal import Journal
-from coppice_pruner.run.loop import BRIEF_UPDATES, LARGEST_STEP, Loop, LoopResult, Standing
-from coppice_pruner.run.recovery import LARGER, LEAST_STEP
+from coppice_pruner.run.loop import BRIEF_UPDATES, Loop, LoopResult, Standing
+from coppice_pruner.run.recovery import LEAST_STEP, Patient, Prompt
 from coppice_pruner.storage.weights import weights_digest
-from coppice_pruner.surgery import Blueprint
-from coppice_pruner.training import DivergedError, evaluate
+from coppice_pruner.surgery import Blueprint, compose
+from coppice_pruner.training import DivergedError, Quality, evaluate
 from tests import machine
 
 CPU = torch.device("cpu")
@@ -87,7 +87,8 @@ def test_a_step_that_costs_too_much_is_taken_back_and_halved(
         if taken_back:
             assert after.step == before.step / 2
         else:
-            assert after.step in (min(LARGER * before.step, LARGEST_STEP), before.step, before.step / LARGER)
+            larger, smaller = Prompt.larger * before.step, before.step / Prompt.larger
+            assert after.step in (min(larger, Prompt.largest_step), before.step, smaller)
         assert (after.model is before.model) == taken_back
     assert seen[-1].step < LEAST_STEP
     # The best model found is within the budget.
@@ -158,6 +159,66 @@ def test_a_step_learns_from_the_one_that_was_taken_back(
         assert (standing.attempt is not None) == (learns and not standing.iterations[-1].accepted)
     tried = [(standing.model, standing.attempt.model) for standing in seen[:-1] if standing.attempt]
     assert [(id(a), id(b)) for a, b in lessons] == [(id(a), id(b)) for a, b in tried]
+
+
+def test_whatever_steps_a_run_tries_it_ends_within_the_budget(
+    trained: tuple[LoadedModel, Splits], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_module, "BRIEF_UPDATES", 0)
+    loop, journal = make_loop(
+        trained, tmp_path, objective__energyReductionPercent=95, objective__maxAccuracyDropPoints="1",
+        algorithm__fineTune__epochs=1, algorithm__fineTune__learningRate="0.001", algorithm__maxIterations=8,
+    )  # fmt: skip
+    seen: list[Standing] = []
+    baseline = loop.baseline()
+    result = loop.run(baseline, loop.start(baseline), seen.append)
+    floor = result.dense.accuracy_ratio - 0.01
+    for standing in seen:
+        assert (standing.quality.accuracy_ratio >= floor) == (standing.within is None)
+        assert standing.within is None or standing.within.quality.accuracy_ratio >= floor
+    assert seen[-1].within is None
+    assert result.pruned.accuracy_ratio >= floor
+    assert sum(item.fine_tunings for item in result.iterations) <= 16
+    assert journal.iterations == result.iterations
+
+
+# After the dense model: a step that is kept within the budget, one that is kept outside it, two that are taken back.
+_OUTSIDE = (0.95, 0.95, 0.932, 0.90, 0.90)
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_model_outside_the_budget_is_fine_tuned_further_before_it_is_too_late(
+    comes_back: bool, trained: tuple[LoadedModel, Splits], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qualities = iter([*_OUTSIDE, 0.945 if comes_back else 0.93, *[0.945] * 9])
+    monkeypatch.setattr(loop_module, "evaluate", lambda *_: Quality(next(qualities), 0.1))
+    monkeypatch.setattr(loop_module, "BRIEF_UPDATES", 0)
+    loop, _ = make_loop(
+        trained, tmp_path, objective__energyReductionPercent=95, objective__maxAccuracyDropPoints="1",
+        algorithm__fineTune__epochs=1, algorithm__fineTune__learningRate="0.0001", algorithm__maxIterations=4,
+    )  # fmt: skip
+    seen: list[Standing] = []
+    baseline = loop.baseline()
+    result = loop.run(baseline, loop.start(baseline), seen.append)
+    assert [item.accepted for item in result.iterations[:5]] == [True, True, False, False, comes_back]
+    assert [bool(standing.within) for standing in seen[:5]] == [False, True, True, True, False]
+    first, outside, settled = seen[0], seen[3], seen[4]
+    assert settled.iterations[-1].step == 0.0
+    assert settled.iterations[-1].widths == result.iterations[1].widths
+    if comes_back:
+        assert settled.kept == outside.kept
+        assert settled.model is not outside.model
+    else:
+        # The step in its place leads from the model within the budget almost as far, and learns from what was learned.
+        assert settled.model is first.model
+        assert settled.attempt is not None
+        assert compose(first.kept, settled.attempt.kept) == outside.kept
+        again = seen[5]
+        assert again.iterations[-1].accepted
+        assert first.energy_reduction_ratio < again.energy_reduction_ratio < outside.energy_reduction_ratio
+        assert again.stride is None
+        assert again.step <= Patient.larger * outside.step
+    assert result.pruned.accuracy_ratio == 0.945
 
 
 def test_nothing_is_learned_from_a_fine_tuning_that_diverged(

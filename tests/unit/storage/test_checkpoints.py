@@ -16,7 +16,7 @@ from coppice_pruner.storage import open_place
 STATE = State(
     "v1:x", (), 0.2, 0, {"a": (0, 2)}, {"energyJoules": 1.0}, {"accuracy_ratio": 0.9, "loss": 0.1},
     {"accuracy_ratio": 0.9, "loss": 0.1}, 0.1, {"scale": 1.0}, {"a": 0.5}, 0.2, 3.0, 4.0, {"Pruning": 1.5}, False,
-    "data", attempt={"a": (1,)},
+    "data", attempt={"a": (1,)}, within={"kept": {"a": (0, 1, 2)}, "quality": {}, "energy_reduction_ratio": 0.1},
 )  # fmt: skip
 
 
@@ -25,29 +25,29 @@ def two(tmp_path: Path) -> Checkpoints:
     """The checkpoints of two steps, the second at step 0.1."""
     checkpoints = Checkpoints(open_place(f"file://{tmp_path}/runs", field="x", claim_mounts={}), tmp_path / "work")
     for step in (0.2, 0.1):
-        checkpoints.save(dataclasses.replace(STATE, step=step), torch.nn.Linear(4, 3), torch.nn.Linear(4, 2))
+        checkpoints.save(dataclasses.replace(STATE, step=step), *(torch.nn.Linear(4, width) for width in (3, 2, 5)))
     return checkpoints
 
 
 def step_of(checkpoints: Checkpoints, **values: str) -> float | None:
     found = checkpoints.latest(values.get("spec", "v1:x"), values.get("inputs", "data"))
-    return None if found is None else found[0].step
+    return None if found is None else found.state.step
 
 
 def test_the_newest_is_read_back_as_it_was(two: Checkpoints) -> None:
     found = two.latest("v1:x", "data")
     assert found is not None
-    state, weights, attempt = found
-    assert state == dataclasses.replace(STATE, step=0.1)
-    assert attempt is not None
-    assert (len(weights["weight"]), len(attempt["weight"])) == (3, 2)
+    assert found.state == dataclasses.replace(STATE, step=0.1)
+    assert found.attempt is not None
+    assert found.within is not None
+    assert [len(weights["weight"]) for weights in (found.model, found.attempt, found.within)] == [3, 2, 5]
 
 
-def test_a_step_that_was_kept_leaves_no_attempt(two: Checkpoints) -> None:
-    two.save(dataclasses.replace(STATE, attempt=None), torch.nn.Linear(4, 3))
+def test_a_model_that_is_within_the_budget_leaves_nothing_else(two: Checkpoints) -> None:
+    two.save(dataclasses.replace(STATE, attempt=None, within=None), torch.nn.Linear(4, 3))
     found = two.latest("v1:x", "data")
     assert found is not None
-    assert (found[0].attempt, found[2]) == (None, None)
+    assert (found.state.attempt, found.attempt, found.state.within, found.within) == (None, None, None, None)
 
 
 def cut(share: float) -> Callable[[Path], None]:
@@ -60,7 +60,7 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["state.json", "model.safetensors", "attempt.safetensors"])
+@pytest.mark.parametrize("name", ["state.json", "model.safetensors", "attempt.safetensors", "within.safetensors"])
 @pytest.mark.parametrize(
     "damage", [cut(0), cut(0.5), cut(0.99), flip, Path.unlink, lambda path: path.write_text("[]")],
     ids=["empty", "half", "nearly whole", "one bit", "gone", "something else"],

@@ -21,6 +21,7 @@ from coppice_pruner.surgery import (
     inspect_groups,
     masked_dense_difference,
     prune,
+    restrict,
     to_steps,
 )
 from tests.unit.surgery import networks
@@ -199,6 +200,8 @@ def test_composition_is_indexing_twice(data: st.DataObject) -> None:
     want = [[channels[index] for index in first][index] for index in second]
     composed = compose({"g": first}, {"g": second})["g"]
     assert [channels[index] for index in composed] == want
+    whole = {"g": composed, "h": (0, 2)}
+    assert compose({"g": first}, restrict(whole, {"g": first})) == whole
 
 
 def test_channels_of_a_grouped_convolution_go_together() -> None:
