@@ -98,7 +98,8 @@ def step_line(iteration: Iteration) -> str:
     if not iteration.accepted:
         return f"  step {iteration.number:>2}  taken back: {iteration.reason}"
     saved = f"energy -{iteration.energy_reduction_ratio or 0:.1%}"
-    return f"  step {iteration.number:>2}  {accuracy}  {saved}  widths {widths}"
+    for_now = f"  for now, {iteration.reason}" if iteration.reason else ""
+    return f"  step {iteration.number:>2}  {accuracy}  {saved}  widths {widths}{for_now}"
 
 
 def _table(report: RunReport, dense: ModelFigures, pruned: ModelFigures) -> Table:

@@ -121,9 +121,11 @@ class Step:
     accuracy_ratio: float | None = None
     perplexity: float | None = None
     reason: str = ""
-    """Why it was taken back."""
+    """Why it was taken back; how it breaks the accuracy budget where it was kept for now."""
     fine_tunings: int = 1
     """Spent on it."""
+    again: bool = False
+    """Whether it prunes nothing: the model of an earlier step was fine-tuned further."""
 
 
 @dataclass(frozen=True)

@@ -144,15 +144,23 @@ def pareto(page: ReportPage) -> Html | None:
         )
         for step in page.steps
     ]
+    caption = (
+        "What each step saved is against the dense model. A step that was taken back before it was measured has a "
+        "prediction only"
+    )
+    if any(step.accepted and step.reason for step in page.steps):
+        caption += (
+            ". One that was kept for now is outside the accuracy budget: fine-tunings that were left were to bring "
+            "it back. What the run ended with is within it"
+        )
     columns = (
         "Step", "Result", "Perplexity" if perplexity else "Accuracy", f"Saved, {provenance}", "Saved, predicted",
-        *(["Fine-tunings"] if counts else []), *(["Why it was taken back"] if reasons else []),
+        *(["Fine-tunings"] if counts else []), *(["Why"] if reasons else []),
     )  # fmt: skip
     return section(
         "steps", "The way there",
         picture,
-        table("What each step saved is against the dense model. A step that was taken back before it was measured has "
-              "a prediction only", columns, rows, counted=True, words=(1, 5 + counts)),
+        table(caption, columns, rows, counted=True, words=(1, 5 + counts)),
     )  # fmt: skip
 
 
@@ -461,7 +469,8 @@ def _pair_legend(page: ReportPage) -> list[tuple[Html, str]]:
 
 def _verdict(step: Step) -> Html:
     if step.accepted:
-        return element("span", "● kept", class_="mark kept")
+        word = "fine-tuned further" if step.again else "kept for now" if step.reason else "kept"
+        return element("span", f"● {word}", class_="mark kept")
     return element("span", "✕ taken back", class_="mark back")
 
 

@@ -24,7 +24,8 @@ class Iteration:
     number: int
     accepted: bool
     step: float
-    """Share of the energy (Knapsack, PerJoule) or of the channels there were before it that the step was to remove."""
+    """Share of the energy (Knapsack, PerJoule) or of the channels there were before it that the step was to remove;
+    0 where the model of an earlier step was fine-tuned further."""
     widths: dict[str, int]
     """Channels of every group after the step."""
     accuracy_ratio: float | None
@@ -33,7 +34,7 @@ class Iteration:
     predicted_reduction_ratio: float
     """What the cost model said before."""
     reason: str = ""
-    """Why it was taken back."""
+    """Why it was taken back; how it breaks the quality budget where it was kept for now."""
     spent: tuple[float, ...] = ()
     """Share of the quality budget that the model took after each fine-tuning; infinite after one that diverged."""
 

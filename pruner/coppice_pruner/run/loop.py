@@ -397,7 +397,7 @@ class Loop:
                 found = self._testbed.remeasure(cost_model, candidate, widths, dearest(cost_model, widths))
                 cost_model = cost_model.with_points(widths, found)
         iteration = Iteration(number, True, step, widths, quality.accuracy_ratio, reduction, predicted,
-                              spent=recovery.spent)  # fmt: skip
+                              recovery.excess, recovery.spent)  # fmt: skip
         self._journal.add(iteration)
         self._journal.pruned = self._figures(candidate, quality, average(comparison.pruned))
         return Standing(
@@ -429,7 +429,7 @@ class Loop:
         quality = recovery.quality
         iteration = dataclasses.replace(
             made, number=number, accepted=recovery.kept, step=0.0, spent=recovery.spent,
-            reason="" if recovery.kept else recovery.excess,
+            reason=recovery.excess,
             accuracy_ratio=quality.accuracy_ratio if quality else None,
             energy_reduction_ratio=standing.energy_reduction_ratio if recovery.kept else None,
         )  # fmt: skip

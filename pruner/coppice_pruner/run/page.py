@@ -80,6 +80,7 @@ def page_of(
             Step(
                 item.number, item.accepted, item.predicted_reduction_ratio, item.energy_reduction_ratio,
                 accuracy_ratio=item.accuracy_ratio, reason=item.reason, fine_tunings=item.fine_tunings,
+                again=not item.step,
             )
             for item in iterations
         ),

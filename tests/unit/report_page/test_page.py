@@ -279,6 +279,19 @@ def test_how_often_a_step_was_fine_tuned_is_told_where_one_needed_more_than_one(
     assert re.findall(r"30\.0\s%</td><td>(\d+)</td></tr>", text) == ["1", "3"]
 
 
+def test_a_step_outside_the_budget_says_that_it_was_kept_for_now_and_why() -> None:
+    plain = render(page())
+    assert "kept for now" not in plain
+    why = "accuracy fell by 0.90 points to 91.48%; 0.5 are allowed"
+    outside = Step(7, True, 0.527, 0.524, None, 0.9148, reason=why)
+    further = Step(8, True, 0.527, 0.524, None, 0.9203, again=True)
+    text = render(page(steps=(*page().steps, outside, further)))
+    assert "● kept for now" in text
+    assert why in text
+    assert "One that was kept for now is outside the accuracy budget" in text
+    assert "● fine-tuned further" in text
+
+
 def test_steps_differ_by_shape_and_word_and_not_by_colour_alone() -> None:
     text = render(page())
     assert 'class="accepted" cx' in text
