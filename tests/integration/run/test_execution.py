@@ -217,13 +217,13 @@ def test_checkpoints_hold_everything_as_json(config: RunConfig, tmp_path: Path) 
     assert place.under("checkpoints").names() == ("0002", "0003")
     found = checkpoints.latest("v1:x")
     assert found is not None
-    assert found[0].kept == {"a": (0, 2)}
-    assert len(found[0].iterations) == 3
-    torch.testing.assert_close(found[1]["weight"], module.weight.detach())
+    assert found.state.kept == {"a": (0, 2)}
+    assert len(found.state.iterations) == 3
+    torch.testing.assert_close(found.model["weight"], module.weight.detach())
     assert checkpoints.latest("v1:y") is None
     text = place.read("checkpoints/0003/state.json")
     assert text is not None
-    assert json.loads(text)["schemaVersion"] == "coppice.dev/checkpoint/v3"
+    assert json.loads(text)["schemaVersion"] == "coppice.dev/checkpoint/v4"
 
 
 def execution_iteration(number: int) -> object:
