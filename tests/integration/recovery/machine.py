@@ -97,8 +97,8 @@ def config_of(directory: Path, **values: object) -> Any:
     settings = {
         "model__uri": "python://tests.integration.recovery.machine:model",
         "dataset__uri": "python://tests.integration.recovery.machine:data",
-        "objective__energyReductionPercent": 90, "objective__maxAccuracyDropPoints": "1",
-        "algorithm__maxIterations": 2, "algorithm__fineTune__epochs": 1, "algorithm__fineTune__finalEpochs": 1,
+        "objective__energyReductionPercent": 90, "objective__maxAccuracyDropPoints": "2",
+        "algorithm__maxIterations": 4, "algorithm__fineTune__epochs": 1, "algorithm__fineTune__finalEpochs": 1,
         "algorithm__fineTune__learningRate": "0.003", "algorithm__fineTune__batchSize": 32, **values,
     }  # fmt: skip
     # The digest of a spec holds its paths, and a copy of a directory has another.

@@ -38,6 +38,7 @@ def test_the_run_that_is_cut_short_has_something_to_lose(found: dict[str, Any]) 
         "state.json is empty",
         "model.safetensors is empty",
         "attempt.safetensors is empty",
+        "within.safetensors is empty",
         "manifest.json is empty",
         "os.rename",
         "FineTuning",
