@@ -1,7 +1,8 @@
 """How often a pruned model is fine-tuned before its step is kept or taken back (Algorithm 1, lines 12 to 16).
 
-A run has twice as many fine-tunings as steps that it may keep, and spends them where they are needed: on steps that are
-nearly within the budget, and on smaller ones in place of those that were taken back.
+A run has twice as many fine-tunings as steps that it may keep, and spends them where they are needed: on models that are
+outside the budget and can be brought back, and on smaller steps in place of those that were taken back. Losses are in
+budgets: 1 is all that may be lost.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from coppice_pruner.run.journal import Iteration
 from coppice_pruner.training import DivergedError, Quality
 
 LEAST_STEP = 0.0125
-"""Where halving ends: five rollbacks in a row from the first step."""
+"""Where shrinking ends: after five rollbacks in a row from the first step, if each of them halves it."""
 BETWEEN = 0.8
 """Share of the way from a model within the budget to one that did not come back, for the step in its place."""
 _PRIOR_WEIGHT = 3
