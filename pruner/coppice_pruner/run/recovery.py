@@ -1,7 +1,7 @@
 """How often a pruned model is fine-tuned before its step is kept or taken back (Algorithm 1, lines 12 to 16).
 
-A run has twice as many fine-tunings as steps that it may keep, and spends them where they are needed: on models that are
-outside the budget and can be brought back, and on smaller steps in place of those that were taken back. Losses are in
+A run has twice as many fine-tunings as steps that it may keep, and spends them where they are needed: on models
+outside the budget that can be brought back, and on smaller steps in place of those that were taken back. Losses are in
 budgets: 1 is all that may be lost.
 """
 
