@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from coppice_api.base import Provenance
-from coppice_api.prunejob import Allocation, RuntimeKind
+from coppice_api.prunejob import Allocation, FineTune, RuntimeKind
 from coppice_api.run import ModelFigures, Phase, RunConfig
 from coppice_pruner.allocation import Allocator, Kept, make_allocator
 from coppice_pruner.data import Splits
@@ -191,9 +191,7 @@ class Loop:
         self._teacher = Teacher(self._module, self._data.train, processes) if distils else None
         self._samples = self._data.evaluation.take(slice(_INVARIANT_SAMPLES)).inputs
         self._blueprint = Blueprint(find_groups(self._module, self._samples), self._samples)
-        fine_tuning = config.algorithm.fine_tune
-        updates = fine_tuning.epochs * -(-len(self._data.train) // fine_tuning.batch_size)
-        self._brief = updates < BRIEF_UPDATES
+        self._brief = brief(config.algorithm.fine_tune, self._data)
         self._learns = self._allocator(0).beyond_paper and not self._brief
         self._rule: Rule = Patient() if self._learns else Prompt()
         self._refit_inputs = self._data.train.take(slice(_REFIT_SAMPLES)).inputs
@@ -628,6 +626,11 @@ class Loop:
         most = self._config.algorithm.max_iterations
         spent = 1.0 - fine_tunings_left(standing.iterations, most) / (2 * most)
         return 0.12 + 0.73 * min(1.0, max(spent, standing.energy_reduction_ratio / self._target_ratio, 0.0))
+
+
+def brief(settings: FineTune, data: Splits) -> bool:
+    """Return whether a fine-tuning has fewer than `BRIEF_UPDATES`."""
+    return settings.epochs * -(-len(data.train) // settings.batch_size) < BRIEF_UPDATES
 
 
 def _steps(standing: Standing) -> int:

@@ -18,12 +18,12 @@ from coppice_api.run import RunConfig
 from coppice_pruner.data import Splits
 from coppice_pruner.models.attention import SelfAttention
 from coppice_pruner.run.budget import QualityBudget
-from coppice_pruner.run.loop import CPU_MULTIPLE, CUDA_MULTIPLE
-from coppice_pruner.run.recovery import BETWEEN, LEAST_STEP, Outlook, Patient, Recovery, pace_of, recover
+from coppice_pruner.run.loop import CPU_MULTIPLE, CUDA_MULTIPLE, brief
+from coppice_pruner.run.recovery import BETWEEN, LEAST_STEP, Outlook, Patient, Prompt, Recovery, Rule, pace_of, recover
 from coppice_pruner.training import Quality, Teacher, evaluate, fine_tune
 
-RULE = Patient(first_step=0.2, largest_step=0.24)
-"""The rule of Knapsack's steps, in shares of the channels: a fifth is about 36 % of a convolution's work, where the
+PATIENT, PROMPT = Patient(first_step=0.2, largest_step=0.24), Prompt(first_step=0.2, largest_step=0.4)
+"""The rules of Knapsack's steps, in shares of the channels: a fifth is about 36 % of a convolution's work, where the
 first step of Knapsack asks for 25 % of the energy. Times the fourth root of the multiplications that are left, as the
 loop's step is times the root of the energy that is left: that is about the root of the multiplications."""
 _BATCHES, _BATCH_SIZE = 8, 64
@@ -58,7 +58,8 @@ def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConf
     algorithm, budget = config.algorithm, QualityBudget.of(config.objective, data.task)
     base = evaluate(dense, data.evaluation, data.task)
     model = within = dense
-    step, steps = RULE.first_step, 0
+    rule: Rule = PROMPT if brief(algorithm.fine_tune, data) else PATIENT
+    step, steps = rule.first_step, 0
     stride: float | None = None
     # What networks had spent of the budget after each fine-tuning, and which of them is the model.
     history: list[tuple[float, ...]] = []
@@ -78,11 +79,11 @@ def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConf
             return evaluate(candidate, data.evaluation, data.task)
 
         others = [item for item in history if item is not before]
-        return recover(tuned, base, budget, RULE, outlook(last=last), others, before)
+        return recover(tuned, base, budget, rule, outlook(last=last), others, before)
 
     while True:
         ends = steps >= algorithm.max_iterations or not outlook().left or step < LEAST_STEP
-        if model is not within and (ends or RULE.settles(history[now][-1], len(history[now]), outlook())):
+        if model is not within and (ends or rule.settles(history[now][-1], len(history[now]), outlook())):
             recovery = recovered(model, history[now], last=ends) if outlook().left else None
             history[now] += recovery.spent if recovery else ()
             if recovery and recovery.kept:
@@ -100,7 +101,7 @@ def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConf
             candidate = step_of(setting, model, data, share, seed=algorithm.seed)
             recovery = recovered(candidate, last=steps + 1 >= algorithm.max_iterations)
             history.append(recovery.spent)
-            step = RULE.next_step(stride if stride and recovery.kept else step, recovery, outlook())
+            step = rule.next_step(stride if stride and recovery.kept else step, recovery, outlook())
             if recovery.kept:
                 stride = None
                 model, steps, now = candidate, steps + 1, len(history) - 1
