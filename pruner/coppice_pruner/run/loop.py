@@ -58,6 +58,7 @@ from coppice_pruner.run.recovery import (
     fine_tunings_left,
     pace_of,
     recover,
+    settled_step,
 )
 from coppice_pruner.run.testbed import QUICK_PAIRS, Testbed
 from coppice_pruner.storage.weights import load_weights, memory_bytes
@@ -358,7 +359,7 @@ class Loop:
                 number, False, step, widths, accuracy_ratio, None, predicted, recovery.excess, recovery.spent
             )  # fmt: skip
             self._journal.add(iteration)
-            learns = self._learns and recovery.quality is not None and not recovery.diverged
+            learns = self._learns and recovery.teaches
             return dataclasses.replace(
                 standing,
                 iterations=(*standing.iterations, iteration), step=self._next_step(standing, recovery),
@@ -418,11 +419,12 @@ class Loop:
             last: Whether no step follows, so that it has to come back within the budget.
         """
         assert standing.within is not None
-        before, number, model = standing.within, len(standing.iterations) + 1, copy.deepcopy(standing.model)
+        before, number, model = standing.within, len(standing.iterations) + 1, standing.model
         share = f"{standing.energy_reduction_ratio:.0%} of {self._target_ratio:.0%} saved so far"
         made = _iteration_of(standing, baseline.cost_model)
         recovery = Recovery(standing.quality, False, self._budget.excess(baseline.quality, standing.quality), ())
         if self._outlook(standing).left:
+            model = copy.deepcopy(model)
             recovery = self._recovered(model, baseline, standing, number, share, last=last, again=True)
         quality = recovery.quality
         iteration = dataclasses.replace(
@@ -434,16 +436,15 @@ class Loop:
         self._journal.add(iteration)
         iterations = (*standing.iterations, iteration)
         if recovery.kept and quality:
-            # What a step may lose shrinks with the fine-tunings that are left to make up for it.
-            step = standing.step * self._outlook(standing).pace.later ** (len(recovery.spent) / 2)
             return dataclasses.replace(
-                standing, model=model, iterations=iterations, step=max(step, LEAST_STEP), quality=quality,
+                standing, model=model, iterations=iterations, quality=quality,
+                step=settled_step(standing.step, recovery, self._outlook(standing).pace),
                 attempt=None, within=before if recovery.excess else None,
             )  # fmt: skip
         _log.info("step %d taken back: %s", number, recovery.excess)
         left = max(1.0 - before.energy_reduction_ratio, 1e-9)
         step = BETWEEN * (1.0 - (1.0 - standing.energy_reduction_ratio) / left) / math.sqrt(left)
-        learns = self._learns and quality and not recovery.diverged
+        learns = self._learns and recovery.teaches
         return dataclasses.replace(
             standing, model=before.model, kept=before.kept, iterations=iterations, step=step, stride=standing.step,
             rollbacks=standing.rollbacks + 1, quality=before.quality,
@@ -454,7 +455,8 @@ class Loop:
     def _outlook(self, standing: Standing, tried: Recovery | None = None, *, last: bool = False) -> Outlook:
         """Return what is ahead of a standing, or of what follows on a step that was tried."""
         history = [*_networks(standing.iterations)[0], tried.spent if tried else ()]
-        left = 2 * self._config.algorithm.max_iterations - sum(map(len, history))
+        left = fine_tunings_left(standing.iterations, self._config.algorithm.max_iterations)
+        left -= tried.fine_tunings if tried else 0
         return Outlook(max(left, 0), pace_of(history), first=not standing.kept, last=last)
 
     def _next_step(self, standing: Standing, tried: Recovery) -> float:

@@ -59,6 +59,11 @@ class Recovery:
         """Those that were done, the last one even if it diverged."""
         return len(self.spent)
 
+    @property
+    def teaches(self) -> bool:
+        """Whether there are weights that another network may start from."""
+        return self.quality is not None and not self.diverged
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -266,6 +271,11 @@ def recover(
         )  # fmt: skip
         if verdict is not Verdict.AGAIN:
             return Recovery(quality, verdict is Verdict.KEEP, budget.excess(dense, quality), tuple(spent))
+
+
+def settled_step(step: float, recovery: Recovery, pace: Pace) -> float:
+    """Return the step after a model that was kept was fine-tuned further: less is left to make up for what it loses."""
+    return max(step * math.pow(pace.later, recovery.fine_tunings / 2), LEAST_STEP)
 
 
 def pace_of(history: Iterable[Sequence[float]]) -> Pace:

@@ -19,7 +19,18 @@ from coppice_pruner.data import Splits
 from coppice_pruner.models.attention import SelfAttention
 from coppice_pruner.run.budget import QualityBudget
 from coppice_pruner.run.loop import CPU_MULTIPLE, CUDA_MULTIPLE, brief
-from coppice_pruner.run.recovery import BETWEEN, LEAST_STEP, Outlook, Patient, Prompt, Recovery, Rule, pace_of, recover
+from coppice_pruner.run.recovery import (
+    BETWEEN,
+    LEAST_STEP,
+    Outlook,
+    Patient,
+    Prompt,
+    Recovery,
+    Rule,
+    pace_of,
+    recover,
+    settled_step,
+)
 from coppice_pruner.training import Quality, Teacher, evaluate, fine_tune
 
 PATIENT, PROMPT = Patient(first_step=0.2, largest_step=0.24), Prompt(first_step=0.2, largest_step=0.4)
@@ -84,10 +95,11 @@ def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConf
     while True:
         ends = steps >= algorithm.max_iterations or not outlook().left or step < LEAST_STEP
         if model is not within and (ends or rule.settles(history[now][-1], len(history[now]), outlook())):
+            pace = outlook().pace
             recovery = recovered(model, history[now], last=ends) if outlook().left else None
             history[now] += recovery.spent if recovery else ()
             if recovery and recovery.kept:
-                step *= outlook().pace.later ** (recovery.fine_tunings / 2)
+                step = settled_step(step, recovery, pace)
                 within = within if recovery.excess else model
                 continue
             left = _multiplications(within, data)

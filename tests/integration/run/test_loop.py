@@ -45,8 +45,14 @@ def make_loop(trained: tuple[LoadedModel, Splits], tmp_path: Path, **values: obj
 
 
 def run(loop: Loop) -> LoopResult:
+    return watched(loop)[0]
+
+
+def watched(loop: Loop) -> tuple[LoopResult, list[Standing]]:
+    """Return what a run arrived at, and the loop after every step."""
+    seen: list[Standing] = []
     baseline = loop.baseline()
-    return loop.run(baseline, loop.start(baseline))
+    return loop.run(baseline, loop.start(baseline), seen.append), seen
 
 
 @pytest.mark.parametrize("allocation", ["Knapsack", "PerJoule", "PaperCorrected", "Magnitude", "Uniform", "Paper"])
@@ -74,9 +80,7 @@ def test_a_step_that_costs_too_much_is_taken_back_and_halved(
         trained, tmp_path, objective__energyReductionPercent=95, objective__maxAccuracyDropPoints="0.0",
         algorithm__fineTune__epochs=0, algorithm__maxIterations=20,
     )  # fmt: skip
-    seen: list[Standing] = []
-    baseline = loop.baseline()
-    result = loop.run(baseline, loop.start(baseline), seen.append)
+    result, seen = watched(loop)
     assert not result.met
     assert "more than the 0 points of accuracy that objective.maxAccuracyDropPoints allows" in result.reason
     back = [item for item in result.iterations if not item.accepted]
@@ -144,9 +148,7 @@ def test_a_step_learns_from_the_one_that_was_taken_back(
         lessons.append((others[0], others[3]))
 
     monkeypatch.setattr(Blueprint, "teach", taught)
-    seen: list[Standing] = []
-    baseline = loop.baseline()
-    result = loop.run(baseline, loop.start(baseline), seen.append)
+    result, seen = watched(loop)
     learns = allocation == "Knapsack" and not brief
     assert any(not item.accepted for item in result.iterations[:-1])
     # Which steps are taken back depends on what the machine measured, and so does what is exhausted first.
@@ -169,9 +171,7 @@ def test_whatever_steps_a_run_tries_it_ends_within_the_budget(
         trained, tmp_path, objective__energyReductionPercent=95, objective__maxAccuracyDropPoints="1",
         algorithm__fineTune__epochs=1, algorithm__fineTune__learningRate="0.001", algorithm__maxIterations=8,
     )  # fmt: skip
-    seen: list[Standing] = []
-    baseline = loop.baseline()
-    result = loop.run(baseline, loop.start(baseline), seen.append)
+    result, seen = watched(loop)
     floor = result.dense.accuracy_ratio - 0.01
     for standing in seen:
         assert (standing.quality.accuracy_ratio >= floor) == (standing.within is None)
@@ -197,9 +197,7 @@ def test_a_model_outside_the_budget_is_fine_tuned_further_before_it_is_too_late(
         trained, tmp_path, objective__energyReductionPercent=95, objective__maxAccuracyDropPoints="1",
         algorithm__fineTune__epochs=1, algorithm__fineTune__learningRate="0.0001", algorithm__maxIterations=4,
     )  # fmt: skip
-    seen: list[Standing] = []
-    baseline = loop.baseline()
-    result = loop.run(baseline, loop.start(baseline), seen.append)
+    result, seen = watched(loop)
     assert [item.accepted for item in result.iterations[:5]] == [True, True, False, False, comes_back]
     assert [bool(standing.within) for standing in seen[:5]] == [False, True, True, True, False]
     first, outside, settled = seen[0], seen[3], seen[4]
@@ -230,9 +228,7 @@ def test_nothing_is_learned_from_a_fine_tuning_that_diverged(
     monkeypatch.setattr(loop_module, "BRIEF_UPDATES", 0)
     monkeypatch.setattr(loop_module, "fine_tune", diverges)
     loop, _ = make_loop(trained, tmp_path, objective__energyReductionPercent=50, algorithm__maxIterations=1)
-    seen: list[Standing] = []
-    baseline = loop.baseline()
-    loop.run(baseline, loop.start(baseline), seen.append)
+    _, seen = watched(loop)
     assert [item.reason for item in seen[-1].iterations] == ["the loss is not a number"] * 2
     assert all(standing.attempt is None for standing in seen)
 

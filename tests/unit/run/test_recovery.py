@@ -20,6 +20,7 @@ from coppice_pruner.run.recovery import (
     fine_tunings_left,
     pace_of,
     recover,
+    settled_step,
 )
 from coppice_pruner.training import DivergedError, Quality
 
@@ -241,6 +242,11 @@ def test_what_a_fine_tuning_leaves_is_learned_from_networks_that_had_several() -
 def test_a_pace_is_of_the_second_fine_tuning_and_of_later_ones() -> None:
     assert [Pace(0.5, 0.8).leaves(count, 1) for count in (-1, 0, 1, 2)] == [1.0, 1.0, 0.5, 0.4]
     assert [Pace(0.5, 0.8).leaves(count, 2) for count in (0, 1, 2)] == pytest.approx([1.0, 0.8, 0.64])
+
+
+def test_the_step_after_more_fine_tuning_shrinks_with_what_was_spent_on_it() -> None:
+    assert settled_step(0.2, _tried(1.5, 0.9), Pace()) == pytest.approx(0.2 * 0.8)
+    assert settled_step(LEAST_STEP, _tried(0.9), Pace()) == LEAST_STEP
 
 
 def test_a_run_has_twice_as_many_fine_tunings_as_steps() -> None:
