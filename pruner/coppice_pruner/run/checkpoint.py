@@ -1,10 +1,11 @@
 """Checkpoints: the run as of its last finished step, so that another pod can go on.
 
 A checkpoint is a directory `checkpoints/<number>` with `model.safetensors`, `attempt.safetensors` if the last step was
-taken back and the next will learn from it, and `state.json`; the state names the digests of the weights and of itself
-and is written last, so a torn or damaged one is recognised and the one before it
-is used. It needs neither optimizer nor random numbers: every fine-tuning begins with a new optimizer and is seeded by
-the spec's seed and the step's number, so a step that was cut short is done again as it would have been.
+taken back and the next will learn from it, `within.safetensors` if the model is outside its budget, for the last one
+within it, and `state.json`; the state names the digests of the weights and of itself and is written last, so a torn or
+damaged one is recognised and the one before it is used. It needs neither optimizer nor random numbers: every
+fine-tuning begins with a new optimizer and is seeded by the spec's seed and the step's number, so a step that was cut
+short is done again as it would have been.
 """
 
 from __future__ import annotations

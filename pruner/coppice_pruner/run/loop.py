@@ -15,7 +15,7 @@ import dataclasses
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -45,21 +45,11 @@ from coppice_pruner.profiling import (
 from coppice_pruner.quantization import Instruments, Quantization, try_int8
 from coppice_pruner.run.budget import QualityBudget
 from coppice_pruner.run.context import allocation_context
+from coppice_pruner.run.history import History
 from coppice_pruner.run.journal import Iteration, Journal
 from coppice_pruner.run.polish import polish
-from coppice_pruner.run.recovery import (
-    BETWEEN,
-    LEAST_STEP,
-    Outlook,
-    Patient,
-    Prompt,
-    Recovery,
-    Rule,
-    fine_tunings_left,
-    pace_of,
-    recover,
-    settled_step,
-)
+from coppice_pruner.run.recovery import BETWEEN, Recovery, recover, settled_step
+from coppice_pruner.run.step_rule import LEAST_STEP, Patient, Prompt, Rule
 from coppice_pruner.run.testbed import QUICK_PAIRS, Testbed
 from coppice_pruner.storage.weights import load_weights, memory_bytes
 from coppice_pruner.surgery import Blueprint, apply_plan, compose, find_groups, restrict, to_steps
@@ -325,7 +315,7 @@ class Loop:
         most = self._config.algorithm.max_iterations
         if _steps(standing) >= most:
             return f"algorithm.maxIterations ({most}) is reached"
-        if fine_tunings_left(standing.iterations, most) <= 0:
+        if not self._history(standing).left:
             return f"the {2 * most} fine-tunings that algorithm.maxIterations ({most}) allows are spent"
         return ""
 
@@ -352,6 +342,11 @@ class Loop:
         del context
         predicted = 1.0 - standing.cost_model.predict(widths) / baseline.figures.energy_joules
 
+        def next_step(recovery: Recovery) -> float:
+            after = self._history(standing).tried(recovery.spent).outlook()
+            tried = standing.stride if recovery.kept and standing.stride is not None else standing.step
+            return self._rule.next_step(tried, recovery.spent, after, kept=recovery.kept)
+
         def taken_back(recovery: Recovery) -> Standing:
             _log.info("step %d taken back: %s", number, recovery.excess)
             accuracy_ratio = recovery.quality.accuracy_ratio if recovery.quality else None
@@ -362,7 +357,7 @@ class Loop:
             learns = self._learns and recovery.teaches
             return dataclasses.replace(
                 standing,
-                iterations=(*standing.iterations, iteration), step=self._next_step(standing, recovery),
+                iterations=(*standing.iterations, iteration), step=next_step(recovery),
                 rollbacks=standing.rollbacks + 1, attempt=Attempt(candidate, kept) if learns else None,
             )  # fmt: skip
 
@@ -401,13 +396,13 @@ class Loop:
         self._journal.pruned = self._figures(candidate, quality, average(comparison.pruned))
         return Standing(
             candidate, compose(standing.kept, kept), (*standing.iterations, iteration),
-            self._next_step(standing, recovery), standing.rollbacks, quality, reduction, cost_model,
+            next_step(recovery), standing.rollbacks, quality, reduction, cost_model,
             within=_within(standing) if recovery.excess else None,
         )  # fmt: skip
 
     def _settles(self, standing: Standing) -> bool:
-        networks, now = _networks(standing.iterations)
-        return self._rule.settles(networks[now][-1], len(networks[now]), self._outlook(standing))
+        history = self._history(standing)
+        return self._rule.settles(history.spent[-1], len(history.spent), history.outlook())
 
     def _settled(self, baseline: Baseline, standing: Standing, *, last: bool) -> Standing:
         """Return the loop after more fine-tuning of a model that is outside the budget.
@@ -423,9 +418,9 @@ class Loop:
         share = f"{standing.energy_reduction_ratio:.0%} of {self._target_ratio:.0%} saved so far"
         made = _iteration_of(standing, baseline.cost_model)
         recovery = Recovery(standing.quality, False, self._budget.excess(baseline.quality, standing.quality), ())
-        if self._outlook(standing).left:
+        if self._history(standing).left:
             model = copy.deepcopy(model)
-            recovery = self._recovered(model, baseline, standing, number, share, last=last, again=True)
+            recovery = self._recovered(model, baseline, standing, number, share, last=last, further=True)
         quality = recovery.quality
         iteration = dataclasses.replace(
             made, number=number, accepted=recovery.kept, step=0.0, spent=recovery.spent,
@@ -438,7 +433,7 @@ class Loop:
         if recovery.kept and quality:
             return dataclasses.replace(
                 standing, model=model, iterations=iterations, quality=quality,
-                step=settled_step(standing.step, recovery, self._outlook(standing).pace),
+                step=settled_step(standing.step, recovery, self._history(standing).pace()),
                 attempt=None, within=before if recovery.excess else None,
             )  # fmt: skip
         _log.info("step %d taken back: %s", number, recovery.excess)
@@ -452,29 +447,18 @@ class Loop:
             attempt=Attempt(model, restrict(standing.kept, before.kept)) if learns else None, within=None,
         )  # fmt: skip
 
-    def _outlook(self, standing: Standing, tried: Recovery | None = None, *, last: bool = False) -> Outlook:
-        """Return what is ahead of a standing, or of what follows on a step that was tried."""
-        history = [*_networks(standing.iterations)[0], tried.spent if tried else ()]
-        left = fine_tunings_left(standing.iterations, self._config.algorithm.max_iterations)
-        left -= tried.fine_tunings if tried else 0
-        return Outlook(max(left, 0), pace_of(history), first=not standing.kept, last=last)
-
-    def _next_step(self, standing: Standing, tried: Recovery) -> float:
-        step = standing.step if standing.stride is None or not tried.kept else standing.stride
-        return self._rule.next_step(step, tried, self._outlook(standing, tried))
+    def _history(self, standing: Standing) -> History:
+        return History.of(standing.iterations, self._config.algorithm.max_iterations)
 
     def _recovered(
         self, candidate: nn.Module, baseline: Baseline, standing: Standing, number: int, share: str, *, last: bool,
-        again: bool = False,
+        further: bool = False,
     ) -> Recovery:  # fmt: skip
-        """Fine-tune a candidate in place for as long as it is worth it, or the model of the standing again."""
-        networks, now = _networks(standing.iterations)
-        tuned = sum(map(len, networks))
+        """Fine-tune a candidate in place for as long as it is worth it, or the model of the standing further."""
+        history = self._history(standing)
         return recover(
-            lambda times: self._fine_tuned(candidate, number, tuned + times, times, share), baseline.quality,
-            self._budget, self._rule, self._outlook(standing, last=last),
-            [spent for at, spent in enumerate(networks) if not (again and at == now)],
-            networks[now] if again else (),
+            lambda times: self._fine_tuned(candidate, number, history.done + times, times, share),
+            baseline.quality, self._budget, self._rule, history, last=last, further=further,
         )  # fmt: skip
 
     def _fine_tuned(self, candidate: nn.Module, number: int, before: int, again: int, share: str) -> Quality:
@@ -625,8 +609,8 @@ class Loop:
 
     def _ratio(self, standing: Standing) -> float:
         """Return how far the run is: towards the target or towards the last fine-tuning, whichever is nearer."""
-        most = self._config.algorithm.max_iterations
-        spent = 1.0 - fine_tunings_left(standing.iterations, most) / (2 * most)
+        history = self._history(standing)
+        spent = history.done / history.most
         return 0.12 + 0.73 * min(1.0, max(spent, standing.energy_reduction_ratio / self._target_ratio, 0.0))
 
 
@@ -644,19 +628,6 @@ def _within(standing: Standing) -> Within:
     return standing.within or Within(
         standing.model, standing.kept, standing.quality, standing.energy_reduction_ratio
     )  # fmt: skip
-
-
-def _networks(iterations: Iterable[Iteration]) -> tuple[list[tuple[float, ...]], int]:
-    """Return what every network had spent of the budget after each of its fine-tunings, and which was kept last."""
-    networks: list[tuple[float, ...]] = []
-    now = -1
-    for item in iterations:
-        if item.step > 0:
-            networks.append(item.spent)
-            now = len(networks) - 1 if item.accepted else now
-        else:
-            networks[now] += item.spent
-    return networks, now
 
 
 def _iteration_of(standing: Standing, cost_model: CostModel) -> Iteration:

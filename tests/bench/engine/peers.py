@@ -18,19 +18,10 @@ from coppice_api.run import RunConfig
 from coppice_pruner.data import Splits
 from coppice_pruner.models.attention import SelfAttention
 from coppice_pruner.run.budget import QualityBudget
+from coppice_pruner.run.history import History
 from coppice_pruner.run.loop import CPU_MULTIPLE, CUDA_MULTIPLE, brief
-from coppice_pruner.run.recovery import (
-    BETWEEN,
-    LEAST_STEP,
-    Outlook,
-    Patient,
-    Prompt,
-    Recovery,
-    Rule,
-    pace_of,
-    recover,
-    settled_step,
-)
+from coppice_pruner.run.recovery import BETWEEN, Recovery, recover, settled_step
+from coppice_pruner.run.step_rule import LEAST_STEP, Patient, Prompt, Rule
 from coppice_pruner.training import Quality, Teacher, evaluate, fine_tune
 
 PATIENT, PROMPT = Patient(first_step=0.2, largest_step=0.24), Prompt(first_step=0.2, largest_step=0.4)
@@ -72,51 +63,44 @@ def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConf
     rule: Rule = PROMPT if brief(algorithm.fine_tune, data) else PATIENT
     step, steps = rule.first_step, 0
     stride: float | None = None
-    # What networks had spent of the budget after each fine-tuning, and which of them is the model.
-    history: list[tuple[float, ...]] = []
-    now = -1
+    history = History(2 * algorithm.max_iterations)
     works = _multiplications(dense, data)
     teacher = Teacher(dense, data.train) if algorithm.distillation else None
 
-    def outlook(*, last: bool = False) -> Outlook:
-        left = 2 * algorithm.max_iterations - sum(map(len, history))
-        return Outlook(left, pace_of(history), first=not steps, last=last)
-
-    def recovered(candidate: nn.Module, before: tuple[float, ...] = (), *, last: bool) -> Recovery:
-        seed = algorithm.seed + 1 + sum(map(len, history))
-
+    def recovered(candidate: nn.Module, *, last: bool, further: bool = False) -> Recovery:
         def tuned(again: int) -> Quality:
-            fine_tune(candidate, data, algorithm.fine_tune, seed=seed + again, teacher=teacher)
+            seed = algorithm.seed + 1 + history.done + again
+            fine_tune(candidate, data, algorithm.fine_tune, seed=seed, teacher=teacher)
             return evaluate(candidate, data.evaluation, data.task)
 
-        others = [item for item in history if item is not before]
-        return recover(tuned, base, budget, rule, outlook(last=last), others, before)
+        return recover(tuned, base, budget, rule, history, last=last, further=further)
 
     while True:
-        ends = steps >= algorithm.max_iterations or not outlook().left or step < LEAST_STEP
-        if model is not within and (ends or rule.settles(history[now][-1], len(history[now]), outlook())):
-            pace = outlook().pace
-            recovery = recovered(model, history[now], last=ends) if outlook().left else None
-            history[now] += recovery.spent if recovery else ()
+        ends = steps >= algorithm.max_iterations or not history.left or step < LEAST_STEP
+        if model is not within and (ends or rule.settles(history.spent[-1], len(history.spent), history.outlook())):
+            recovery = recovered(model, last=ends, further=True) if history.left else None
             if recovery and recovery.kept:
-                step = settled_step(step, recovery, pace)
+                step = settled_step(step, recovery, history.pace())
+                history = history.further(recovery.spent)
                 within = within if recovery.excess else model
                 continue
+            history = history.further(recovery.spent if recovery else ())
             left = _multiplications(within, data)
             stride = step
             step = BETWEEN * (1 - (_multiplications(model, data) / left) ** 0.5) / (left / works) ** 0.25
             model = within
         elif ends:
-            return within, sum(map(len, history))
+            return within, history.done
         else:
             share = step * (_multiplications(model, data) / works) ** 0.25
             candidate = step_of(setting, model, data, share, seed=algorithm.seed)
             recovery = recovered(candidate, last=steps + 1 >= algorithm.max_iterations)
-            history.append(recovery.spent)
-            step = rule.next_step(stride if stride and recovery.kept else step, recovery, outlook())
+            history = history.tried(recovery.spent, kept=recovery.kept)
+            tried = stride if stride and recovery.kept else step
+            step = rule.next_step(tried, recovery.spent, history.outlook(), kept=recovery.kept)
             if recovery.kept:
                 stride = None
-                model, steps, now = candidate, steps + 1, len(history) - 1
+                model, steps = candidate, steps + 1
                 within = within if recovery.excess else model
 
 

@@ -7,21 +7,9 @@ import math
 import pytest
 
 from coppice_pruner.run.budget import QualityBudget
-from coppice_pruner.run.journal import Iteration
-from coppice_pruner.run.recovery import (
-    LEAST_STEP,
-    Outlook,
-    Pace,
-    Patient,
-    Prompt,
-    Recovery,
-    Rule,
-    Verdict,
-    fine_tunings_left,
-    pace_of,
-    recover,
-    settled_step,
-)
+from coppice_pruner.run.history import History
+from coppice_pruner.run.recovery import Recovery, recover, settled_step
+from coppice_pruner.run.step_rule import LEAST_STEP, Outlook, Pace, Patient, Prompt, Rule, Verdict
 from coppice_pruner.training import DivergedError, Quality
 
 _DENSE = Quality(0.90, 0.4)
@@ -39,15 +27,12 @@ def _recovered(
             raise DivergedError("the loss is not a number")
         return Quality(accuracies[again], 0.5)
 
-    return recover(tune, _DENSE, _BUDGET, rule, Outlook(left, last=last, first=first))
+    history = History(left) if first else History(left).tried((), kept=True)
+    return recover(tune, _DENSE, _BUDGET, rule, history, last=last)
 
 
 def _kept(accuracy_ratio: float, *spent: float) -> Recovery:
     return Recovery(Quality(accuracy_ratio, 0.5), True, "", pytest.approx(spent))
-
-
-def _tried(*spent: float, kept: bool = True) -> Recovery:
-    return Recovery(_DENSE, kept, "", spent)
 
 
 class TestPrompt:
@@ -87,14 +72,14 @@ class TestPrompt:
     def test_steps_grow_while_nothing_is_lost_and_shrink_when_they_take_long(
         self, spent: tuple[float, ...], step: float
     ) -> None:
-        assert _PROMPT.next_step(0.12, _tried(*spent), Outlook(5)) == pytest.approx(step)
+        assert _PROMPT.next_step(0.12, spent, Outlook(5), kept=True) == pytest.approx(step)
 
     def test_the_step_after_one_that_was_taken_back_is_half_of_it(self) -> None:
-        assert _PROMPT.next_step(0.12, _tried(1.1, kept=False), Outlook(5)) == 0.06
+        assert _PROMPT.next_step(0.12, (1.1,), Outlook(5), kept=False) == 0.06
 
     def test_steps_that_are_kept_stay_between_the_largest_and_the_least(self) -> None:
-        assert _PROMPT.next_step(0.4, _tried(0.0), Outlook(5)) == _PROMPT.largest_step
-        assert _PROMPT.next_step(LEAST_STEP, _tried(1.5, 1.2, 1.0), Outlook(5)) == LEAST_STEP
+        assert _PROMPT.next_step(0.4, (0.0,), Outlook(5), kept=True) == _PROMPT.largest_step
+        assert _PROMPT.next_step(LEAST_STEP, (1.5, 1.2, 1.0), Outlook(5), kept=True) == LEAST_STEP
 
 
 class TestPatient:
@@ -170,7 +155,7 @@ class TestPatient:
     def test_the_step_after_one_that_was_kept_follows_from_what_it_lost_and_from_what_is_left(
         self, spent: tuple[float, ...], left: int, factor: float
     ) -> None:
-        assert _PATIENT.next_step(0.12, _tried(*spent), Outlook(left)) == pytest.approx(0.12 * factor)
+        assert _PATIENT.next_step(0.12, spent, Outlook(left), kept=True) == pytest.approx(0.12 * factor)
 
     @pytest.mark.parametrize(
         ("spent", "left", "factor"),
@@ -180,12 +165,12 @@ class TestPatient:
     def test_the_step_after_one_that_was_taken_back_is_smaller_by_what_it_lost_too_much(
         self, spent: tuple[float, ...], left: int, factor: float
     ) -> None:
-        step = _PATIENT.next_step(0.12, _tried(*spent, kept=False), Outlook(left))
+        step = _PATIENT.next_step(0.12, spent, Outlook(left), kept=False)
         assert step == pytest.approx(0.12 * factor, rel=1e-3)
 
     def test_steps_that_are_kept_stay_between_the_largest_and_the_least(self) -> None:
-        assert _PATIENT.next_step(0.3, _tried(0.0), Outlook(5)) == _PATIENT.largest_step
-        assert _PATIENT.next_step(LEAST_STEP, _tried(3.0), Outlook(1)) == LEAST_STEP
+        assert _PATIENT.next_step(0.3, (0.0,), Outlook(5), kept=True) == _PATIENT.largest_step
+        assert _PATIENT.next_step(LEAST_STEP, (3.0,), Outlook(1), kept=True) == LEAST_STEP
 
 
 @pytest.mark.parametrize("rule", [_PROMPT, _PATIENT])
@@ -208,7 +193,7 @@ def test_a_fine_tuning_that_diverged_ends_the_step_with_the_last_quality_that_is
 
 def test_perplexity_counts_by_the_loss() -> None:
     qualities = [Quality(0.2, 2.04), Quality(0.1, 2.005)]
-    recovery = recover(qualities.__getitem__, Quality(0.3, 2.0), QualityBudget(0.0, 2.0), _PROMPT, Outlook(2))
+    recovery = recover(qualities.__getitem__, Quality(0.3, 2.0), QualityBudget(0.0, 2.0), _PROMPT, History(2))
     spent = pytest.approx([(math.exp(0.04) - 1) / 0.02, (math.exp(0.005) - 1) / 0.02])
     assert recovery == Recovery(qualities[1], True, "", spent)
 
@@ -220,23 +205,12 @@ def test_a_budget_of_nothing_is_spent_by_any_loss() -> None:
 
 def test_a_network_that_is_fine_tuned_further_is_judged_by_all_its_fine_tunings() -> None:
     def further(*before: float) -> Recovery:
-        return recover(lambda _again: Quality(0.88, 0.5), _DENSE, _BUDGET, _PATIENT, Outlook(9), before=before)
+        history = History(9 + len(before)).tried(before, kept=True)
+        return recover(lambda _again: Quality(0.88, 0.5), _DENSE, _BUDGET, _PATIENT, history, further=True)
 
     assert further().kept
     assert not further(2.1).kept
     assert further(2.1).spent[0] == pytest.approx(2.0)
-
-
-def test_what_a_fine_tuning_leaves_is_learned_from_networks_that_had_several() -> None:
-    assert pace_of([]) == pace_of([(5.0,), (0.9, 0.1), (math.inf, 3.0), (3.0, math.inf)]) == Pace()
-    usual = pace_of([(4.0, 1.8, 1.44)])
-    assert (usual.second, usual.later) == pytest.approx((0.45, 0.8))
-    slow = pace_of([(4.0, 3.9, 3.9)])
-    assert Pace.second < slow.second < 0.9
-    assert Pace.later < slow.later < 0.95
-    # One that was lucky counts for no more than one twice as good as usual; one better than the dense model likewise.
-    assert pace_of([(8.0, 0.1)]) == pace_of([(8.0, -1.0)]) == pace_of([(8.0, 1.8)])
-    assert pace_of([(2.0, 9.0, 9.0)] * 50) == Pace(pytest.approx(0.9, rel=0.05), 0.95)
 
 
 def test_a_pace_is_of_the_second_fine_tuning_and_of_later_ones() -> None:
@@ -245,11 +219,5 @@ def test_a_pace_is_of_the_second_fine_tuning_and_of_later_ones() -> None:
 
 
 def test_the_step_after_more_fine_tuning_shrinks_with_what_was_spent_on_it() -> None:
-    assert settled_step(0.2, _tried(1.5, 0.9), Pace()) == pytest.approx(0.2 * 0.8)
-    assert settled_step(LEAST_STEP, _tried(0.9), Pace()) == LEAST_STEP
-
-
-def test_a_run_has_twice_as_many_fine_tunings_as_steps() -> None:
-    iterations = [Iteration(1, True, 0.2, {}, 0.9, 0.3, 0.3, spent=spent) for spent in ((0.1,), (2.0, 1.0, 0.5))]
-    assert fine_tunings_left(iterations, 3) == 2
-    assert fine_tunings_left([], 3) == 6
+    assert settled_step(0.2, Recovery(_DENSE, True, "", (1.5, 0.9)), Pace()) == pytest.approx(0.2 * 0.8)
+    assert settled_step(LEAST_STEP, Recovery(_DENSE, True, "", (0.9,)), Pace()) == LEAST_STEP
