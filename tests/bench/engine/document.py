@@ -40,11 +40,13 @@ def write(result: dict[str, Any], directory: Path) -> None:
         f"{about['torch_pruning']}. Energy is **estimated** from CPU "
         "time, so only ratios mean something. "
         f"Every method may keep {effort['max_iterations']} pruning steps and has {2 * effort['max_iterations']} "
-        f"fine-tunings, of {effort['fine_tune_epochs']} epochs and the same for all, with the same rules for doing one "
-        "more, for taking a step back and for how large the next one is, and may lose "
-        f"{about['budget_points']} points; the table shows how far it came. After a step that was taken back, Knapsack "
-        "and PerJoule go on from what it had learned, all others from the weights before it. Dense and pruned models "
-        "are both measured with batch norm folded, in interleaved windows. Intervals are 95 %, over all seeds.\n",
+        f"fine-tunings, of {effort['fine_tune_epochs']} epochs and the same for all, and may lose "
+        f"{about['budget_points']} points; the table shows how far it came. Coppice's own allocations and "
+        "Torch-Pruning's settings go by the same rules for doing one more, for taking a step back and for how large "
+        "the next one is; the paper's modes, and all of them on digits, whose fine-tunings are brief, keep a step only "
+        "within the budget. After a step that was taken back, Knapsack and PerJoule go on from what it had learned, "
+        "all others from the weights before it. Dense and pruned models are both measured with batch norm folded, in "
+        "interleaved windows. Intervals are 95 %, over all seeds.\n",
         _origins(rows),
         table(rows),
     ]
