@@ -155,15 +155,6 @@ class CostModel:
         """Return the latency of one batch in seconds."""
         return self.seconds_scale * self._layers_seconds(widths) + self.rest_seconds
 
-    def predict_seconds_choices(
-        self, widths: Mapping[str, int], group: str, choices: Sequence[int]
-    ) -> tuple[float, ...]:
-        """Return `predict_seconds` for each of several widths of one group, the others as given."""
-        now, touched, then = self._lookup.choices(widths, group, choices)
-        slow = self._seconds_per_joule[touched]
-        others = float(now @ self._seconds_per_joule - now[touched] @ slow)
-        return tuple((self.seconds_scale * (others + then @ slow) + self.rest_seconds).tolist())
-
     def group_energy(self, widths: Mapping[str, int], group: str) -> float:
         """Return the energy of the layers that produce a group's channels, in joules per inference."""
         joules = self._lookup.joules(widths)

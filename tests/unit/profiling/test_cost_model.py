@@ -134,12 +134,6 @@ class TestLatency:
     def test_it_follows_the_same_tables(self, a: int, b: int) -> None:
         assert self.timed().predict_seconds({"a": a, "b": b}) == pytest.approx(2.0 * want_energy(a, b))
 
-    @given(st.integers(4, 16), st.integers(8, 32), st.sampled_from(["a", "b"]))
-    def test_choices_are_predictions(self, a: int, b: int, group: str) -> None:
-        model, widths, choices = self.timed(), {"a": a, "b": b}, (8, 10, 16)
-        want = [model.predict_seconds({**widths, group: choice}) for choice in choices]
-        assert model.predict_seconds_choices(widths, group, choices) == pytest.approx(want)
-
     def test_it_is_scaled_to_the_batch_that_was_measured_apart_from_energy(self) -> None:
         model = self.timed().calibrate({}, 3.0, 0.5)
         assert (model.predict({}), model.predict_seconds({})) == (pytest.approx(3.0), pytest.approx(0.5))
