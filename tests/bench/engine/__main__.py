@@ -80,9 +80,10 @@ def _rows(quick: bool, seeds: list[int], chosen: list[str], workers: int) -> lis
     # Methods take turns within a case and seed, so that a machine that is slower for a while is slower for all.
     others = tuple(method for method in rounds.METHODS if method not in (*rounds.COMPARED, rounds.SCRATCH))
     tasks = [
-        rounds.Round(case, seed, method, quick)
+        task
         for methods in (rounds.COMPARED, others, (rounds.SCRATCH,))
         for seed in seeds for case in chosen for method in methods
+        if (task := rounds.Round(case, seed, method, quick)).differs
     ]  # fmt: skip
     if _finished():
         tasks = [task for task in tasks if rounds.finished(task, _DIRECTORY)]

@@ -65,6 +65,10 @@ CASES = {
 }  # fmt: skip
 
 
+BRIEF = "cnn-digits"
+"""The case with fine-tunings so short that the loop's rules for them apply."""
+
+
 def shortened(case: Case, share: float) -> Case:
     """Return a case whose dense model is trained for a share of its epochs, one at least."""
     return dataclasses.replace(case, epochs=max(1, round(share * case.epochs)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ def aims_table(rows: Sequence[Row]) -> str:
             found = _mean(saved)
             lines.append(f"| {case} | saves {AIMS[case]:.0%} at batch 32 | {found:.1%} | {_yes(found >= AIMS[case])} |")
         for batch, least in AHEAD.items():
-            if case in AIMS and (compared := _beside_peers(rows, case, batch)):
+            if case in AIMS and (compared := _beside_peers(rows, case, batch, peers.SETTINGS)):
                 found = statistics.fmean(compared.ahead)
                 lines.append(
                     f"| {case} | {100 * least:.0f} points ahead at batch {batch} | {100 * found:+.1f} points | "
@@ -59,28 +59,26 @@ class _Beside:
         return [mine[0] - theirs[0] for mine, theirs in zip(self.mine, self.theirs, strict=True)]
 
 
-def _beside_peers(rows: Sequence[Row], case: str, batch: str) -> _Beside | None:
+def _beside_peers(rows: Sequence[Row], case: str, batch: str, settings: Collection[str]) -> _Beside | None:
     method, key = ("knapsack", "") if batch == "32" else ("knapsack_single", "single")
-    seeds = sorted(_seeds(rows, case, method).intersection(*(_seeds(rows, case, peer) for peer in peers.SETTINGS)))
+    seeds = sorted(_seeds(rows, case, method).intersection(*(_seeds(rows, case, peer) for peer in settings)))
     if not seeds:
         return None
-    saved = {name: _saved(rows, case, name, seeds, key) for name in (method, *peers.SETTINGS)}
-    best = max(peers.SETTINGS, key=lambda name: _mean(saved[name]))
-    apart = sum(
-        mine[1] > max(saved[peer][place][2] for peer in peers.SETTINGS) for place, mine in enumerate(saved[method])
-    )
+    saved = {name: _saved(rows, case, name, seeds, key) for name in (method, *settings)}
+    best = max(settings, key=lambda name: _mean(saved[name]))
+    apart = sum(mine[1] > max(saved[peer][place][2] for peer in settings) for place, mine in enumerate(saved[method]))
     return _Beside(seeds, saved[method], best, saved[best], apart)
 
 
-def peers_table(rows: Sequence[Row]) -> str:
-    """Return Knapsack beside the best setting of Torch-Pruning, at batch 32 and at batch 1, seed by seed."""
+def peers_table(rows: Sequence[Row], settings: Collection[str]) -> str:
+    """Return Knapsack beside the best of some settings of Torch-Pruning, at batch 32 and at batch 1, seed by seed."""
     lines = [
         "| model | batch | seeds | Knapsack | best Torch-Pruning | ahead by, points | beyond both intervals |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for case in _present(rows):
         for batch in AHEAD:
-            found = _beside_peers(rows, case, batch)
+            found = _beside_peers(rows, case, batch, settings)
             if found is None:
                 continue
             ahead = found.ahead
@@ -92,12 +90,12 @@ def peers_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def leads_table(rows: Sequence[Row]) -> str:
-    """Return by how much Knapsack is ahead of each setting of Torch-Pruning at batch 32."""
-    lines = [f"| model | {' | '.join(peers.SETTINGS)} |", f"| --- |{' --- |' * len(peers.SETTINGS)}"]
+def leads_table(rows: Sequence[Row], settings: Collection[str]) -> str:
+    """Return by how much Knapsack is ahead of each of some settings of Torch-Pruning at batch 32."""
+    lines = [f"| model | {' | '.join(settings)} |", f"| --- |{' --- |' * len(settings)}"]
     for case in _present(rows):
         found = []
-        for peer in peers.SETTINGS:
+        for peer in settings:
             pairs = _pairs(rows, case, "knapsack", peer)
             ahead = [100 * (one[0] - other[0]) for one, other in pairs]
             apart = sum(one[1] > other[2] for one, other in pairs)

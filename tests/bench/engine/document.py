@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench.engine import cases, claims, ours, plateau, rounds
+from tests.bench.engine import cases, claims, ours, peers, plateau, rounds
 
 Row = dict[str, Any]
 TITLES = {
@@ -20,6 +20,7 @@ TITLES = {
     "scratch": "Knapsack's network from scratch",
     "tp_taylor": "Torch-Pruning global Taylor", "tp_isomorphic": "Torch-Pruning isomorphic Taylor",
 }  # fmt: skip
+TITLES |= {f"{name}_plain": f"{TITLES[name]}, plain" for name in peers.SETTINGS}
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -43,10 +44,10 @@ def write(result: dict[str, Any], directory: Path) -> None:
         f"fine-tunings, of {effort['fine_tune_epochs']} epochs and the same for all, and may lose "
         f"{about['budget_points']} points; the table shows how far it came. Coppice's own allocations and "
         "Torch-Pruning's settings go by the same rules for doing one more, for taking a step back and for how large "
-        "the next one is; the paper's modes, and all of them on digits, whose fine-tunings are brief, keep a step only "
-        "within the budget. After a step that was taken back, Knapsack and PerJoule go on from what it had learned, "
-        "all others from the weights before it. Dense and pruned models are both measured with batch norm folded, in "
-        "interleaved windows. Intervals are 95 %, over all seeds.\n",
+        "the next one is; the paper's modes, *plain* settings, and all of them on digits, whose fine-tunings are "
+        "brief, keep a step only within the budget. After a step that was taken back, Knapsack and PerJoule go on from "
+        "what it had learned, all others from the weights before it. Dense and pruned models are both measured with "
+        "batch norm folded, in interleaved windows. Intervals are 95 %, over all seeds.\n",
         _origins(rows),
         table(rows),
     ]
@@ -58,10 +59,16 @@ def write(result: dict[str, Any], directory: Path) -> None:
         "\n## Ahead of peers?\n",
         "Torch-Pruning's best setting is chosen afterwards, model by model. At batch 1 Knapsack is steered by "
         "measurements at batch 1.\n",
-        claims.peers_table(rows),
+        claims.peers_table(rows, peers.SETTINGS),
         "\nAhead of each setting, in points at batch 32: the mean, each seed, and on how many the two intervals do not "
         "meet:\n",
-        claims.leads_table(rows),
+        claims.leads_table(rows, peers.SETTINGS),
+        "\nThese settings have Coppice's loop, whose steps may wait outside the budget until later fine-tunings bring "
+        "the model back. The same settings where a step is kept only within the budget, as with a loop of one's own "
+        "(*plain*), and as many fine-tunings:\n",
+        claims.peers_table(rows, peers.PLAIN),
+        "",
+        claims.leads_table(rows, peers.PLAIN),
         "\nWhat was aimed at, before anything was measured:\n",
         claims.aims_table(rows),
         *_luck(result["plateau"]),

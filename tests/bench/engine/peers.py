@@ -7,6 +7,7 @@ is fine-tuned, evaluated, and taken back for a smaller step where it costs too m
 from __future__ import annotations
 
 import copy
+import dataclasses
 import warnings
 from dataclasses import dataclass
 
@@ -38,6 +39,8 @@ class Setting:
     taylor: bool = False
     global_pruning: bool = False
     isomorphic: bool = False
+    plain: bool = False
+    """Whether a step is kept only within the budget, though Knapsack's may wait outside it."""
 
 
 SETTINGS = {
@@ -46,6 +49,8 @@ SETTINGS = {
     "tp_taylor": Setting(taylor=True, global_pruning=True),
     "tp_isomorphic": Setting(taylor=True, global_pruning=True, isomorphic=True),
 }
+PLAIN = {f"{name}_plain": dataclasses.replace(setting, plain=True) for name, setting in SETTINGS.items()}
+"""The same where steps that wait outside the budget are nothing that the library's users would have."""
 
 
 def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConfig) -> tuple[nn.Module, int]:
@@ -60,7 +65,7 @@ def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConf
     algorithm, budget = config.algorithm, QualityBudget.of(config.objective, data.task)
     base = evaluate(dense, data.evaluation, data.task)
     model = within = dense
-    rule: Rule = PROMPT if brief(algorithm.fine_tune, data) else PATIENT
+    rule: Rule = PROMPT if setting.plain or brief(algorithm.fine_tune, data) else PATIENT
     step, steps = rule.first_step, 0
     stride: float | None = None
     history = History(2 * algorithm.max_iterations)

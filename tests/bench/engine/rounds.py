@@ -26,7 +26,7 @@ SCRATCH = "scratch"
 _OURS = ("knapsack", "knapsack_single")
 COMPARED = ("dense", *_OURS, *peers.SETTINGS)
 """For all seeds before the others: an interrupted benchmark has said the most by then."""
-METHODS = (*COMPARED, *(mode for mode in ours.MODES if mode not in _OURS), SCRATCH)
+METHODS = (*COMPARED, *(mode for mode in ours.MODES if mode not in _OURS), *peers.PLAIN, SCRATCH)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Round:
     seed: int
     method: str
     quick: bool
+
+    @property
+    def differs(self) -> bool:
+        """Whether it is no other round again: where fine-tunings are brief, all keep steps only within the budget."""
+        return self.method not in peers.PLAIN or not (self.quick or self.case == cases.BRIEF)
 
     @property
     def name(self) -> str:
@@ -134,8 +139,8 @@ def _row(task: Round, directory: Path) -> dict[str, Any]:
             "fine_tunings": sum(item.fine_tunings for item in result.iterations),
         }  # fmt: skip
         write(_plan_path(task, directory), [step.model_dump() for step in result.model.pruning_plan])
-    elif task.method in peers.SETTINGS:
-        module, spent = peers.prune_with(peers.SETTINGS[task.method], dense.module, data, config)
+    elif setting := (peers.SETTINGS | peers.PLAIN).get(task.method):
+        module, spent = peers.prune_with(setting, dense.module, data, config)
         extra = {"fine_tunings": spent}
     elif task.method == SCRATCH:
         module = _from_scratch(task, dense, data, effort, directory)
