@@ -32,9 +32,10 @@ from coppice_pruner.run.checkpoint import Checkpoints, Found, State
 from coppice_pruner.run.energy import RunEnergy
 from coppice_pruner.run.fit import fitted, inputs_digest
 from coppice_pruner.run.journal import Journal
-from coppice_pruner.run.loop import Attempt, Baseline, Loop, LoopResult, Standing, Within
+from coppice_pruner.run.loop import Baseline, Loop, LoopResult
 from coppice_pruner.run.page import html_of
 from coppice_pruner.run.report import report_of
+from coppice_pruner.run.standing import Attempt, Standing, Within
 from coppice_pruner.storage import Place, open_place
 from coppice_pruner.storage.durable import full_disk
 from coppice_pruner.surgery import compose

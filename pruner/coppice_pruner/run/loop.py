@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import itertools
 import logging
 import math
 from collections.abc import Callable
@@ -49,6 +48,7 @@ from coppice_pruner.run.history import History
 from coppice_pruner.run.journal import Iteration, Journal
 from coppice_pruner.run.polish import polish
 from coppice_pruner.run.recovery import BETWEEN, Recovery, recover, settled_step
+from coppice_pruner.run.standing import Attempt, Standing
 from coppice_pruner.run.step_rule import LEAST_STEP, Patient, Prompt, Rule
 from coppice_pruner.run.testbed import QUICK_PAIRS, Testbed
 from coppice_pruner.storage.weights import load_weights, memory_bytes
@@ -68,51 +68,6 @@ network without (docs/decisions/0003)."""
 _INVARIANT_SAMPLES = 8
 _REFIT_SAMPLES = 512
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A network that was taken back."""
-
-    model: nn.Module
-    """Fine-tuned."""
-    kept: Kept
-    """What it has of the channels of the model that it was cut from."""
-
-
-@dataclass(frozen=True)
-class Within:
-    """The last model that was within the budget, where the loop went on with one that is not yet."""
-
-    model: nn.Module
-    kept: Kept
-    """Of the dense model's channels."""
-    quality: Quality
-    energy_reduction_ratio: float
-
-
-@dataclass(frozen=True)
-class Standing:
-    """The loop after some finished steps."""
-
-    model: nn.Module
-    kept: Kept
-    """Of the dense model's channels."""
-    iterations: tuple[Iteration, ...]
-    step: float
-    rollbacks: int
-    quality: Quality
-    energy_reduction_ratio: float
-    cost_model: CostModel
-    polished: bool = False
-    """Whether fineTune.finalEpochs were spent on this model."""
-    attempt: Attempt | None = None
-    """The last network that was made of this model and taken back; the next one learns from it."""
-    within: Within | None = None
-    """None where this model is within the budget itself."""
-    stride: float | None = None
-    """Size of the step before the loop went back to a model within the budget; `step` leads from there almost to where
-    it was, and says nothing of what follows."""
 
 
 @dataclass(frozen=True)
@@ -297,7 +252,7 @@ class Loop:
                 after = self._settled(baseline, standing, last=True)
             if after is None:
                 standing = self._polished(standing, on_step)
-                reason = self._too_dear() if _refused(standing) else "nothing is left to remove"
+                reason = self._too_dear() if standing.refused else "nothing is left to remove"
                 return self._decide(baseline, standing, reason)
             standing = after
             on_step(standing)
@@ -313,7 +268,7 @@ class Loop:
         if standing.step < LEAST_STEP:
             return self._too_dear()
         most = self._config.algorithm.max_iterations
-        if _steps(standing) >= most:
+        if standing.kept_steps >= most:
             return f"algorithm.maxIterations ({most}) is reached"
         if not self._history(standing).left:
             return f"the {2 * most} fine-tunings that algorithm.maxIterations ({most}) allows are spent"
@@ -331,7 +286,7 @@ class Loop:
             self._data, allocator,
             seed=self._config.algorithm.seed, multiple=self._multiple, min_width=MIN_WIDTH,
             dropped=frozenset(name for name, indices in standing.kept.items() if not indices),
-            max_seconds=self._max_seconds, refused=_refused(standing),
+            max_seconds=self._max_seconds, refused=standing.refused,
         )  # fmt: skip
         step = self._aim(standing)
         kept = self._processes.decide(allocator.propose(context, step))
@@ -373,7 +328,7 @@ class Loop:
             return taken_back(Recovery(None, False, str(error), ()))
         recovery = self._recovered(
             candidate, baseline, standing, number, share,
-            last=predicted >= self._target_ratio or _steps(standing) + 1 >= self._config.algorithm.max_iterations,
+            last=predicted >= self._target_ratio or standing.kept_steps + 1 >= self._config.algorithm.max_iterations,
         )  # fmt: skip
         quality = recovery.quality
         if quality is None or not recovery.kept:
@@ -397,7 +352,7 @@ class Loop:
         return Standing(
             candidate, compose(standing.kept, kept), (*standing.iterations, iteration),
             next_step(recovery), standing.rollbacks, quality, reduction, cost_model,
-            within=_within(standing) if recovery.excess else None,
+            within=standing.last_within if recovery.excess else None,
         )  # fmt: skip
 
     def _settles(self, standing: Standing) -> bool:
@@ -416,7 +371,7 @@ class Loop:
         assert standing.within is not None
         before, number, model = standing.within, len(standing.iterations) + 1, standing.model
         share = f"{standing.energy_reduction_ratio:.0%} of {self._target_ratio:.0%} saved so far"
-        made = _iteration_of(standing, baseline.cost_model)
+        made = standing.made_by(baseline.cost_model.built_widths)
         recovery = Recovery(standing.quality, False, self._budget.excess(baseline.quality, standing.quality), ())
         if self._history(standing).left:
             model = copy.deepcopy(model)
@@ -535,7 +490,7 @@ class Loop:
         self._journal.dense, self._journal.pruned = dense, pruned
         self._journal.update(energy_reduction_ratio=comparison.energy_reduction_ratio)
         slow = self._too_slow(pruned)
-        last = _iteration_of(standing, baseline.cost_model)
+        last = standing.made_by(baseline.cost_model.built_widths)
         again = self._testbed.remeasure(baseline.cost_model, standing.model, last.widths)
         met = comparison.energy_reduction_ratio >= self._target_ratio and comparison.proven and not slow
         result = LoopResult(
@@ -617,33 +572,6 @@ class Loop:
 def brief(settings: FineTune, data: Splits) -> bool:
     """Return whether a fine-tuning has fewer than `BRIEF_UPDATES`."""
     return settings.epochs * -(-len(data.train) // settings.batch_size) < BRIEF_UPDATES
-
-
-def _steps(standing: Standing) -> int:
-    """Return how many steps were kept; one of size zero is only more fine-tuning."""
-    return sum(item.accepted and item.step > 0 for item in standing.iterations)
-
-
-def _within(standing: Standing) -> Within:
-    return standing.within or Within(
-        standing.model, standing.kept, standing.quality, standing.energy_reduction_ratio
-    )  # fmt: skip
-
-
-def _iteration_of(standing: Standing, cost_model: CostModel) -> Iteration:
-    """Return the step that made the model."""
-    widths = {**cost_model.built_widths, **{name: len(indices) for name, indices in standing.kept.items()}}
-    return next(
-        item
-        for item in reversed(standing.iterations)
-        if item.accepted and all(item.widths.get(name, width) == width for name, width in widths.items())
-    )
-
-
-def _refused(standing: Standing) -> list[dict[str, int]]:
-    """Return the networks that were taken back since a step was kept."""
-    since = itertools.takewhile(lambda item: not item.accepted, reversed(standing.iterations))
-    return [item.widths for item in since]
 
 
 def _error(predicted_reduction_ratio: float, energy_reduction_ratio: float) -> float:

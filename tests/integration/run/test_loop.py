@@ -17,7 +17,8 @@ from coppice_pruner.models import LoadedModel
 from coppice_pruner.run import loop as loop_module
 from coppice_pruner.run.fit import fitted
 from coppice_pruner.run.journal import Journal
-from coppice_pruner.run.loop import BRIEF_UPDATES, Loop, LoopResult, Standing
+from coppice_pruner.run.loop import BRIEF_UPDATES, Loop, LoopResult
+from coppice_pruner.run.standing import Standing
 from coppice_pruner.run.step_rule import LEAST_STEP, Patient, Prompt
 from coppice_pruner.storage.weights import weights_digest
 from coppice_pruner.surgery import Blueprint, compose
