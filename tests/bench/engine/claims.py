@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import scipy.stats
 
 from tests.bench.engine import cases, peers, rounds
 
@@ -93,6 +96,7 @@ def peers_table(rows: Sequence[Row], settings: Collection[str]) -> str:
 def leads_table(rows: Sequence[Row], settings: Collection[str]) -> str:
     """Return by how much Knapsack is ahead of each of some settings of Torch-Pruning at batch 32."""
     lines = [f"| model | {' | '.join(settings)} |", f"| --- |{' --- |' * len(settings)}"]
+    leads: dict[str, list[float]] = {peer: [] for peer in settings}
     for case in _present(rows):
         found = []
         for peer in settings:
@@ -101,8 +105,20 @@ def leads_table(rows: Sequence[Row], settings: Collection[str]) -> str:
             apart = sum(one[1] > other[2] for one, other in pairs)
             each = ", ".join(f"{lead:+.1f}" for lead in ahead)
             found.append(f"{statistics.fmean(ahead):+.1f} ({each}), {apart} of {len(pairs)}" if pairs else "")
-        lines.append(f"| {case} | {' | '.join(found)} |")
+            leads[peer] += ahead
+        if any(found):
+            lines.append(f"| {case} | {' | '.join(found)} |")
+    lines.append(f"| all of them | {' | '.join(_mean_lead(leads[peer]) for peer in settings)} |")
     return "\n".join(lines)
+
+
+def _mean_lead(leads: Sequence[float]) -> str:
+    """Return the mean of paired leads and its interval of 95 % (Student's t)."""
+    if len(leads) < 2:
+        return ""
+    mean, error = statistics.fmean(leads), statistics.stdev(leads) / math.sqrt(len(leads))
+    low, high = scipy.stats.t.interval(0.95, len(leads) - 1, mean, error)
+    return f"**{mean:+.1f}** [{low:+.1f}, {high:+.1f}] over {len(leads)} pairs"
 
 
 def paper_table(rows: Sequence[Row]) -> str:
