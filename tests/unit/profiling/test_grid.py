@@ -93,7 +93,8 @@ def test_grids_lie_on_whole_steps_and_become_finer_with_time(
     coarse = {cost.layer: cost.table for cost in build(machine, model, multiple=2).layers}
     assert (coarse["2"].in_channels, coarse["2"].out_channels) == ((2, 64), (2, 48))
     assert coarse["0"].in_channels == (1,)
-    fine = {cost.layer: cost.table for cost in build(machine, model, budget_seconds=20.0, multiple=2).layers}
+    # Wall-clock time, of which a busy machine may take much for the few seconds that this needs.
+    fine = {cost.layer: cost.table for cost in build(machine, model, budget_seconds=250.0, multiple=2).layers}
     assert fine["2"].in_channels == (2, 8, 16, 24, 32, 40, 48, 56, 64)
     assert fine["2"].out_channels == (2, 8, 16, 24, 32, 40, 48)
     assert fine["5"].out_channels == (10,)
