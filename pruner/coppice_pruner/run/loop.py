@@ -270,8 +270,9 @@ class Loop:
         most = self._config.algorithm.max_iterations
         if standing.kept_steps >= most:
             return f"algorithm.maxIterations ({most}) is reached"
-        if not self._history(standing).left:
-            return f"the {2 * most} fine-tunings that algorithm.maxIterations ({most}) allows are spent"
+        history = self._history(standing)
+        if not history.left:
+            return f"the {history.most} fine-tunings that algorithm.maxIterations ({most}) allows are spent"
         return ""
 
     def _too_dear(self) -> str:

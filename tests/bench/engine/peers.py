@@ -68,7 +68,7 @@ def prune_with(setting: Setting, dense: nn.Module, data: Splits, config: RunConf
     rule: Rule = PROMPT if setting.plain or brief(algorithm.fine_tune, data) else PATIENT
     step, steps = rule.first_step, 0
     stride: float | None = None
-    history = History(2 * algorithm.max_iterations)
+    history = History.of((), algorithm.max_iterations)
     works = _multiplications(dense, data)
     teacher = Teacher(dense, data.train) if algorithm.distillation else None
 
