@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from devcluster import Cluster, ClusterOptions
+from tests.waiting import wait_for
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,19 @@ class Kubectl:
         result = self.run(*arguments, stdin=stdin)
         assert result.returncode == 0, f"kubectl {' '.join(arguments)}: {result.stderr}"
         return result.stdout
+
+    def delete_kinds(self, *names: str) -> None:
+        """Delete CRDs and wait until they are gone.
+
+        Their objects are asked for first. While the API server has no cache of a kind yet, it refuses to list it, even
+        to the controller that cleans up behind a CRD, which counts every refusal and then waits for minutes
+        (measured with 1.37 on busy CPUs: one of 72 CRDs took 260 s; none of 516 asked for first took over 2 s).
+        """
+        for name in names:
+            self.run("get", name, "--all-namespaces")
+        self.must("delete", "crd", *names, "--ignore-not-found", "--wait=false")
+        # It looks again after a minute where objects were not gone at once.
+        wait_for(lambda: not self.must("get", "crd", *names, "--ignore-not-found"), f"no {names}", deadline_seconds=150)
 
 
 @pytest.fixture(scope="session")

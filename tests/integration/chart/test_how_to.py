@@ -13,7 +13,6 @@ from devcluster import Cluster
 from tests import pages, programs
 from tests.integration.chart.conftest import RELEASE, SYSTEM, Helm
 from tests.integration.conftest import Kubectl
-from tests.waiting import wait_for
 
 KINDS = ("prunejobs", "modelrollouts")
 
@@ -30,16 +29,13 @@ def prometheus_crd(kubectl: Kubectl, monitoring_crds: None) -> Iterator[None]:
     kubectl.must("apply", "-f", "-", stdin={**crd, "spec": spec})
     kubectl.must("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
     yield
-    kubectl.must("delete", "crd", name)
+    kubectl.delete_kinds(name)
 
 
 def without_kinds(kubectl: Kubectl) -> None:
     """Delete our CRDs, which stay when the chart goes: other tests begin without them."""
-    names = [f"{kind}.coppice.dev" for kind in KINDS]
-    kubectl.must("delete", "crd", *names, "--ignore-not-found", "--wait=false")
     try:
-        # The API server looks again after a minute where objects were not gone at once.
-        wait_for(lambda: not kubectl.must("get", "crd", *names, "--ignore-not-found"), "no CRDs", deadline_seconds=150)
+        kubectl.delete_kinds(*(f"{kind}.coppice.dev" for kind in KINDS))
     except AssertionError:
         left = [kubectl.run("get", kind, "-A", "-o", "yaml").stdout for kind in ("crd", *KINDS)]
         pytest.fail("CRDs are not gone:\n" + "\n".join(left))

@@ -199,7 +199,7 @@ def test_a_whole_life_in_any_namespace_uses_every_right_and_lacks_none(
         with OperatorProcess(kubeconfig, arguments(kubectl, installed), tmp_path / "log"):
             play_a_whole_life(kubectl, namespace, kserve=True)
     finally:
-        kubectl.must("delete", "crd", SERVICES)
+        kubectl.delete_kinds(SERVICES)
     assert recorder.refused == []
     used = set(recorder.used)
     # The Lease is in the operator's own namespace, the rest everywhere.

@@ -190,8 +190,7 @@ def test_tools_that_are_there_are_found_and_told_what_they_lack(kubectl: Kubectl
                  *(f"--from-literal=resource.customizations.health.coppice.dev_{kind}=x"
                    for kind in ("PruneJob", "ModelRollout")))  # fmt: skip
     assert findings(kubectl)["cluster/gitops/argocd"]["verdict"] == "ok"
-    for group, _, plural in kinds:
-        kubectl.must("delete", "crd", f"{plural}.{group}")
+    kubectl.delete_kinds(*(f"{plural}.{group}" for group, _, plural in kinds))
 
 
 def test_a_prometheus_is_asked_whether_it_scrapes_us(kubectl: Kubectl, clinic: Cluster) -> None:
