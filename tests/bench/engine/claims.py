@@ -76,7 +76,7 @@ def _beside_peers(rows: Sequence[Row], case: str, batch: str, settings: Collecti
 def peers_table(rows: Sequence[Row], settings: Collection[str]) -> str:
     """Return Knapsack beside the best of some settings of Torch-Pruning, at batch 32 and at batch 1, seed by seed."""
     lines = [
-        "| model | batch | seeds | Knapsack | best Torch-Pruning | ahead by, points | beyond both intervals |",
+        "| model | batch | seeds | Knapsack | best Torch-Pruning | points ahead [least, most] | intervals apart |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for case in _present(rows):
@@ -104,7 +104,7 @@ def leads_table(rows: Sequence[Row], settings: Collection[str]) -> str:
             ahead = [100 * (one[0] - other[0]) for one, other in pairs]
             apart = sum(one[1] > other[2] for one, other in pairs)
             each = ", ".join(f"{lead:+.1f}" for lead in ahead)
-            found.append(f"{statistics.fmean(ahead):+.1f} ({each}), {apart} of {len(pairs)}" if pairs else "")
+            found.append(f"{_mean_lead(ahead)}: {each}; {apart} of {len(pairs)}" if pairs else "")
             leads[peer] += ahead
         if any(found):
             lines.append(f"| {case} | {' | '.join(found)} |")
@@ -115,10 +115,10 @@ def leads_table(rows: Sequence[Row], settings: Collection[str]) -> str:
 def _mean_lead(leads: Sequence[float]) -> str:
     """Return the mean of paired leads and its interval of 95 % (Student's t)."""
     if len(leads) < 2:
-        return ""
+        return "".join(f"{lead:+.1f}" for lead in leads)
     mean, error = statistics.fmean(leads), statistics.stdev(leads) / math.sqrt(len(leads))
     low, high = scipy.stats.t.interval(0.95, len(leads) - 1, mean, error)
-    return f"**{mean:+.1f}** [{low:+.1f}, {high:+.1f}] over {len(leads)} pairs"
+    return f"**{mean:+.1f}** [{low:+.1f}, {high:+.1f}]"
 
 
 def paper_table(rows: Sequence[Row]) -> str:

@@ -60,8 +60,8 @@ def write(result: dict[str, Any], directory: Path) -> None:
         "Torch-Pruning's best setting is chosen afterwards, model by model. At batch 1 Knapsack is steered by "
         "measurements at batch 1.\n",
         claims.peers_table(rows, peers.SETTINGS),
-        "\nAhead of each setting, in points at batch 32: the mean, each seed, and on how many the two intervals do not "
-        "meet; at last the mean of all seeds of all models, and its interval:\n",
+        "\nAhead of each setting, in points at batch 32: the mean and its interval of 95 % (Student's t over seeds), "
+        "each seed, and on how many the intervals of the two measurements do not meet; then all models:\n",
         claims.leads_table(rows, peers.SETTINGS),
         "\nThese settings have Coppice's loop, whose steps may wait outside the budget until later fine-tunings bring "
         "the model back. The same settings where a step is kept only within the budget, as with a loop of one's own "
