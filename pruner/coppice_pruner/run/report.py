@@ -57,7 +57,7 @@ def report_of(
     saved_joules = result.dense.energy_joules - result.pruned.energy_joules
     found = (
         f"{reduction:.1%} less energy per inference ({meter.provenance.value.lower()}, 95 % interval {low:.1%} to "
-        f"{high:.1%}) for {lost(result.dense, result.pruned)}{_integers(result.quantization)}"
+        f"{high:.1%}) {cost(result.dense, result.pruned)}{_integers(result.quantization)}"
     )
     message = found if result.met else f"The target of {target} % was not reached: {found}; {result.reason}"
     single = result.single
@@ -116,8 +116,13 @@ def _integers(found: Quantization | None) -> str:
     return f", with {found.best.how.scheme.value} linear layers{before}"
 
 
-def lost(dense: ModelFigures, pruned: ModelFigures) -> str:
-    """Return what a pruned model lost, for a person: perplexity of a language model, else points of accuracy."""
+def cost(dense: ModelFigures, pruned: ModelFigures) -> str:
+    """Return what a pruned model lost or gained, for a person: perplexity of a language model, else accuracy."""
     if dense.perplexity is not None and pruned.perplexity is not None:
-        return f"{(pruned.perplexity / dense.perplexity - 1) * 100:.2f} % more perplexity"
-    return f"{(dense.accuracy_ratio - pruned.accuracy_ratio) * 100:.2f} points of accuracy"
+        lost, dearer, better = (pruned.perplexity / dense.perplexity - 1) * 100, "% more", "% less"
+        what = "perplexity"
+    else:
+        lost, dearer, better = (dense.accuracy_ratio - pruned.accuracy_ratio) * 100, "points of", "points more"
+        what = "accuracy"
+    # "For -0.56 points" would read as a loss.
+    return f"with {-lost:.2f} {better} {what}" if round(lost, 2) < 0 else f"for {abs(lost):.2f} {dearer} {what}"

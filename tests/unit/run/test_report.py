@@ -136,3 +136,22 @@ def test_a_gpu_that_others_used_is_flagged() -> None:
 def test_a_run_without_a_comparison_has_no_conditions_to_show() -> None:
     found = result(comparison=None)
     assert conditions_of(report(found), found) is None
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "said"),
+    [(0.8965, "for 0.35 points of accuracy"), (0.9, "for 0.00 points of accuracy"),
+     (0.900001, "for 0.00 points of accuracy"), (0.9056, "with 0.56 points more accuracy")],
+)  # fmt: skip
+def test_what_was_gained_is_not_told_as_a_loss(accuracy: float, said: str) -> None:
+    found = result()
+    found = dataclasses.replace(found, pruned=found.pruned.model_copy(update={"accuracy_ratio": accuracy}))
+    assert report(found).message.endswith(f") {said}")
+
+
+@pytest.mark.parametrize(("perplexity", "said"), [(10.2, "for 2.00 % more"), (9.7, "with 3.00 % less")])
+def test_a_language_models_perplexity_is_told_likewise(perplexity: float, said: str) -> None:
+    found = result()
+    dense, pruned = (found.dense.model_copy(update={"perplexity": value}) for value in (10.0, perplexity))
+    found = dataclasses.replace(found, dense=dense, pruned=pruned)
+    assert report(found).message.endswith(f") {said} perplexity")
