@@ -41,7 +41,9 @@ def main() -> None:
         rows = [*(row for row in documented.get("rows", []) if _round(row) not in run), *rows]
     result = {
         "about": {
-            "command": f"make bench-engine{' QUICK=1' if quick else ''}",
+            "command": "make bench-engine" + "".join(
+                f" {name}={os.environ[name]}" for name in ("QUICK", "SEEDS", "CASES") if name in os.environ
+            ),
             "machine": machine(), "torch": metadata.version("torch"),
             "torch_pruning": metadata.version("torch-pruning"), "quick": quick,
             "effort": vars(ours.QUICK if quick else ours.FULL), "budget_points": ours.BUDGET_POINTS,
