@@ -118,11 +118,9 @@ def _integers(found: Quantization | None) -> str:
 
 def cost(dense: ModelFigures, pruned: ModelFigures) -> str:
     """Return what a pruned model lost or gained, for a person: perplexity of a language model, else accuracy."""
-    if dense.perplexity is not None and pruned.perplexity is not None:
-        lost, dearer, better = (pruned.perplexity / dense.perplexity - 1) * 100, "% more", "% less"
-        what = "perplexity"
-    else:
-        lost, dearer, better = (dense.accuracy_ratio - pruned.accuracy_ratio) * 100, "points of", "points more"
-        what = "accuracy"
     # "For -0.56 points" would read as a loss.
-    return f"with {-lost:.2f} {better} {what}" if round(lost, 2) < 0 else f"for {abs(lost):.2f} {dearer} {what}"
+    if dense.perplexity is not None and pruned.perplexity is not None:
+        lost = (pruned.perplexity / dense.perplexity - 1) * 100
+        return f"with {-lost:.2f} % less perplexity" if round(lost, 2) < 0 else f"for {abs(lost):.2f} % more perplexity"
+    lost = (dense.accuracy_ratio - pruned.accuracy_ratio) * 100
+    return f"with {-lost:.2f} points more accuracy" if round(lost, 2) < 0 else f"for {abs(lost):.2f} points of accuracy"

@@ -42,7 +42,7 @@ def main() -> None:
     result = {
         "about": {
             "command": "make bench-engine" + "".join(
-                f" {name}={os.environ[name]}" for name in ("QUICK", "SEEDS", "CASES") if name in os.environ
+                f" {name}={os.environ[name]}" for name in ("QUICK", "SEEDS", "CASES") if os.environ.get(name)
             ),
             "machine": machine(), "torch": metadata.version("torch"),
             "torch_pruning": metadata.version("torch-pruning"), "quick": quick,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from coppice_pruner.run.history import History
 from tests.bench.engine import cases, claims, ours, peers, plateau, rounds
 
 Row = dict[str, Any]
@@ -33,6 +34,7 @@ def write(result: dict[str, Any], directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     rows, about = result["rows"], result["about"]
     machine, effort = about["machine"], about["effort"]
+    most = History.of((), effort["max_iterations"]).most
     (directory / "engine.json").write_text(json.dumps(result, indent=1) + "\n")
     parts = [
         "# Energy saved at an accuracy budget\n",
@@ -40,7 +42,7 @@ def write(result: dict[str, Any], directory: Path) -> None:
         f"{machine['cpu']}, one thread a process, Python {machine['python']}, torch {about['torch']}, Torch-Pruning "
         f"{about['torch_pruning']}. Energy is **estimated** from CPU "
         "time, so only ratios mean something. "
-        f"Every method may keep {effort['max_iterations']} pruning steps and has {2 * effort['max_iterations']} "
+        f"Every method may keep {effort['max_iterations']} pruning steps and has {most} "
         f"fine-tunings, of {effort['fine_tune_epochs']} epochs and the same for all, and may lose "
         f"{about['budget_points']} points; the table shows how far it came. Coppice's own allocations and "
         "Torch-Pruning's settings go by the same rules for doing one more, for taking a step back and for how large "

@@ -17,6 +17,7 @@ from coppice_pruner.data import Splits, prose, topics
 from coppice_pruner.data.builtin import CHARACTERS, WORDS
 from coppice_pruner.models.huggingface import factory, load_huggingface
 from coppice_pruner.run import Journal, execute, exit_code
+from coppice_pruner.run.report import cost
 from coppice_pruner.storage.weights import own_weights
 from coppice_pruner.training import evaluate, fine_tune
 from tests import machine
@@ -94,7 +95,9 @@ def test_a_language_model_within_a_budget_of_perplexity(tmp_path: Path) -> None:
     assert report.dense.perplexity is not None
     assert report.pruned.perplexity is not None
     assert report.pruned.perplexity <= report.dense.perplexity * 1.05
-    assert f"{'more' if report.pruned.perplexity > report.dense.perplexity else 'less'} perplexity" in report.message
+    said = cost(report.dense, report.pruned)
+    assert said.endswith(" perplexity")
+    assert said in report.message
     dense = load_huggingface(directory)
     data = prose()
     assert evaluate(dense.module, data.evaluation, data.task).perplexity == pytest.approx(
